@@ -1,0 +1,5 @@
+"""The database: tables, sessions, migrations."""
+
+from bot.store.database import Database, now
+
+__all__ = ["Database", "now"]

@@ -1,0 +1,32 @@
+"""What happened for a person, noted beside the work itself."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from bot.store.database import now
+from bot.store.tables import TimelineEntry
+
+
+class Stage(StrEnum):
+    """The stages that people and benches look for."""
+
+    RECEIVED = "received"  #: an update is in the inbox
+    ADMITTED = "admitted"  #: a new person may have an instance
+    REFUSED = "refused"
+    CREATING = "creating"  #: Pulumi `up` begins
+    DECLARED = "declared"  #: `up` is done: volume and container exist
+    STARTED = "started"  #: the gateway's process runs
+    READY = "ready"  #: `/readyz` answers ready
+    DELIVERED = "delivered"  #: the instance took the update durably
+    REPLIED = "replied"  #: the instance's first message since the delivery was accepted by Telegram
+    STOPPED = "stopped"
+    DELETED = "deleted"
+    FAILED = "failed"
+
+
+def note(session: AsyncSession, telegram_id: int, stage: Stage, detail: str = "") -> None:
+    """Append an entry in the caller's transaction."""
+    session.add(TimelineEntry(at=now(), telegram_id=telegram_id, stage=stage, detail=detail))
