@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -12,6 +13,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 TELEGRAM_API = "https://api.telegram.org"
+#: Where the front listens on the bridge, unless the settings say otherwise.
+INSTANCES_PORT = 8081
 EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104
 
 
@@ -136,6 +139,10 @@ class Settings(BaseSettings):
         scheme, _, rest = self.database_url.partition("://")
         drivers = {"postgres": "postgresql+asyncpg", "postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
         return f"{drivers.get(scheme, scheme)}://{rest}"
+
+    def effective_instances_listen(self, gateway: IPv4Address) -> str:
+        """`host:port` of the side that instances reach; `gateway` is the host's address on their bridge."""
+        return self.instances_listen or f"{gateway}:{INSTANCES_PORT}"
 
     def require_token(self) -> str:
         """The bot's token, or a :class:`SettingsError` that says how to get one."""

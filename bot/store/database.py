@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,17 @@ class Database:
         if self.sqlite:
             _prepare_sqlite(self._engine.sync_engine)
         self._write = async_sessionmaker(self._engine, expire_on_commit=False)
+        # SQLite has one writer: its own waiting is a sleep of up to 100 ms, and whoever comes later may go first.
+        self._turn: AbstractAsyncContextManager[object] = asyncio.Lock() if self.sqlite else nullcontext()
         self._read = async_sessionmaker(self._engine.execution_options(zaki_read=True), expire_on_commit=False)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
-        """A transaction that commits at the end of the block, and rolls back when the block raises."""
-        async with self._write() as session, session.begin():
+        """A transaction that commits at the end of the block, and rolls back when the block raises.
+
+        Do not open a second one inside the block: it would wait for the first.
+        """
+        async with self._turn, self._write() as session, session.begin():
             yield session
 
     @asynccontextmanager

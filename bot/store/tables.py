@@ -30,6 +30,7 @@ class UserStatus(StrEnum):
     ACTIVE = "active"
     SUSPENDED = "suspended"  #: by the operator
     BLOCKED = "blocked"  #: the person blocked the bot
+    LEAVING = "leaving"  #: asked for deletion, which is under way
 
 
 class Onboarding(StrEnum):
@@ -76,7 +77,7 @@ class Invite(Base):
 
 
 class Counter(Base):
-    """A number that a cap bounds, changed by single conditional UPDATEs. `admitted`: people with a right to an instance."""
+    """A number that a cap bounds, changed by single conditional UPDATEs; `admitted` counts people with an instance."""
 
     __tablename__ = "counters"
 
@@ -93,8 +94,16 @@ class InboxStatus(StrEnum):
     EXPIRED = "expired"
 
 
+class Recipient(StrEnum):
+    """Who an update is for."""
+
+    ZAKI = "zaki"  #: our commands, our buttons, answers to our questions, block and unblock
+    INSTANCE = "instance"
+    NOBODY = "nobody"  #: groups, channels, and kinds that a private assistant has no use for
+
+
 class InboxUpdate(Base):
-    """An update as Telegram sent it, kept until it is delivered or handled."""
+    """An update as Telegram sent it; its body is emptied once it is delivered or handled."""
 
     __tablename__ = "inbox"
     __table_args__ = (
@@ -114,6 +123,7 @@ class InboxUpdate(Base):
     telegram_id: Mapped[int] = mapped_column(BigInteger)
     #: The update's one payload field, for example `message`.
     kind: Mapped[str] = mapped_column(String(64))
+    recipient: Mapped[Recipient] = mapped_column(String(16))
     body: Mapped[bytes]
     status: Mapped[InboxStatus] = mapped_column(String(16), default=InboxStatus.PENDING)
     received_at: Mapped[float]
@@ -147,6 +157,21 @@ class Wish(Base):
     asked_at: Mapped[float]
 
 
+class Waiting(Base):
+    """A person whose instance is not up, and what they were told of it; the row goes when it is up."""
+
+    __tablename__ = "waiting"
+
+    telegram_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    since: Mapped[float]
+    #: The instance is being made, not only started: the person is shown each stage.
+    setup: Mapped[bool]
+    #: The outbox's row with the message that is edited as stages pass; None: nothing was said yet.
+    outbox_id: Mapped[int | None] = mapped_column(BigInteger)
+    #: Which notice that message shows.
+    shown: Mapped[str | None] = mapped_column(String(16))
+
+
 class ContainerState(StrEnum):
     """A container as the provisioner last saw it."""
 
@@ -171,7 +196,8 @@ class Instance(Base):
     node: Mapped[str] = mapped_column(String(64), default="local")
     image: Mapped[str] = mapped_column(Text)
     credentials_epoch: Mapped[int] = mapped_column(default=1)
-    #: Hash of the configuration that the gateway runs with.
+    #: Hash of the spec that the stack was last brought to, and of the configuration that the gateway has.
+    declared_hash: Mapped[str | None] = mapped_column(String(64))
     config_hash: Mapped[str | None] = mapped_column(String(64))
     #: The generation of the wish that was met last.
     met_generation: Mapped[int] = mapped_column(default=0)

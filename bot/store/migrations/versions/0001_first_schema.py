@@ -44,6 +44,7 @@ def upgrade() -> None:
         sa.Column("update_id", sa.BigInteger(), nullable=False),
         sa.Column("telegram_id", sa.BigInteger(), nullable=False),
         sa.Column("kind", sa.String(length=64), nullable=False),
+        sa.Column("recipient", sa.String(length=16), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("received_at", sa.Double(), nullable=False),
@@ -186,6 +187,15 @@ def upgrade() -> None:
         sa.UniqueConstraint("telegram_id"),
     )
     op.create_table(
+        "waiting",
+        sa.Column("telegram_id", sa.BigInteger(), nullable=False),
+        sa.Column("since", sa.Double(), nullable=False),
+        sa.Column("setup", sa.Boolean(), nullable=False),
+        sa.Column("outbox_id", sa.BigInteger(), nullable=True),
+        sa.Column("shown", sa.String(length=16), nullable=True),
+        sa.PrimaryKeyConstraint("telegram_id"),
+    )
+    op.create_table(
         "instances",
         sa.Column("id", sa.String(length=12), nullable=False),
         sa.Column("user_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
@@ -194,6 +204,7 @@ def upgrade() -> None:
         sa.Column("node", sa.String(length=64), nullable=False),
         sa.Column("image", sa.Text(), nullable=False),
         sa.Column("credentials_epoch", sa.Integer(), nullable=False),
+        sa.Column("declared_hash", sa.String(length=64), nullable=True),
         sa.Column("config_hash", sa.String(length=64), nullable=True),
         sa.Column("met_generation", sa.Integer(), nullable=False),
         sa.Column("container", sa.String(length=16), nullable=False),
@@ -239,6 +250,7 @@ def downgrade() -> None:
         batch_op.drop_index("instances_look")
 
     op.drop_table("instances")
+    op.drop_table("waiting")
     op.drop_table("users")
     op.drop_table("usage_days")
     with op.batch_alter_table("usage", schema=None) as batch_op:

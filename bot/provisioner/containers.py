@@ -1,0 +1,294 @@
+"""The only part that talks to a Docker daemon."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiodocker
+from aiodocker.exceptions import DockerError
+
+from bot.provisioner.openclaw import HOME
+from bot.store.tables import ContainerState
+
+OWNER_LABEL = "zaki.instance"
+PIDS_LABEL = "zaki.pids"
+_UID = 1000
+_READ_LIMIT = 64 * 1024
+#: Seconds that a gateway gets to end by itself; it may drain a turn.
+STOP_GRACE = 20
+
+_STATES = {
+    "created": ContainerState.CREATED,
+    "running": ContainerState.RUNNING,
+    "restarting": ContainerState.RUNNING,
+    "paused": ContainerState.PAUSED,
+    "exited": ContainerState.EXITED,
+    "dead": ContainerState.EXITED,
+}
+
+
+class ContainerError(Exception):
+    """Docker refused, or the container is not as it was declared; the message says what to look at."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A container as it is now."""
+
+    state: ContainerState
+    image: str
+    #: Its fixed address, None where Docker did not take it over from the declaration.
+    address: str | None
+    exit_code: int
+    oom_killed: bool
+    pids: int
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class FileInVolume:
+    """A file below the home folder of an instance: path relative to it, parents first made with mode 0700."""
+
+    path: str
+    content: bytes
+
+
+class Containers:
+    """Instances' containers and volumes, by instance id; never acts on one that does not carry our owner label."""
+
+    def __init__(self, docker: aiodocker.Docker) -> None:
+        self._docker = docker
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls) -> AsyncIterator[Containers]:
+        """Containers of the daemon that DOCKER_HOST names, by default the local one."""
+        docker = aiodocker.Docker()
+        try:
+            yield cls(docker)
+        finally:
+            await docker.close()
+
+    async def observe(self, instance_id: str) -> Observed | None:
+        """The instance's container, None where there is none; raises :class:`ContainerError` for a stranger's."""
+        try:
+            found = await self._docker.containers.container(instance_id).show()
+        except DockerError as error:
+            if error.status == 404:
+                return None
+            raise _refused(f"inspect {instance_id}", error) from None
+        labels = found["Config"].get("Labels") or {}
+        if labels.get(OWNER_LABEL) != instance_id:
+            raise ContainerError(f"The container {instance_id} is not Zaki's; remove or rename it.")
+        networks = found["NetworkSettings"]["Networks"].values()
+        fixed = [(network.get("IPAMConfig") or {}).get("IPv4Address") for network in networks]
+        return Observed(
+            state=_STATES.get(found["State"]["Status"], ContainerState.EXITED),
+            image=found["Image"],
+            address=fixed[0] if len(fixed) == 1 else None,
+            exit_code=int(found["State"]["ExitCode"]),
+            oom_killed=bool(found["State"]["OOMKilled"]),
+            pids=int(found["HostConfig"].get("PidsLimit") or 0),
+            labels=labels,
+        )
+
+    async def states(self) -> dict[str, ContainerState]:
+        """The state of every instance's container, by instance id, from one question to the daemon."""
+        try:
+            found = await self._docker.containers.list(all=True, filters=json.dumps({"label": [OWNER_LABEL]}))
+        except DockerError as error:
+            raise _refused("list the containers", error) from None
+        return {
+            container["Labels"][OWNER_LABEL]: _STATES.get(container["State"], ContainerState.EXITED)
+            for container in found
+        }
+
+    async def start(self, instance_id: str, pids: int) -> None:
+        """Start or unpause, with the limit of processes set first; starting a running one does nothing."""
+        try:
+            container = self._docker.containers.container(instance_id)
+            found = await container.show()
+            if int(found["HostConfig"].get("PidsLimit") or 0) != pids:
+                # aiodocker has no method for Docker's update, and pulumi-docker no argument for the limit.
+                await self._docker._query_json(
+                    f"containers/{instance_id}/update", method="POST", data={"PidsLimit": pids}
+                )
+            if found["State"]["Paused"]:
+                await container.unpause()
+            else:
+                await container.start()
+        except DockerError as error:
+            raise _refused(f"start {instance_id}", error) from None
+
+    async def stop(self, instance_id: str) -> None:
+        """Stop gracefully; a stopped or missing container is fine."""
+        try:
+            container = self._docker.containers.container(instance_id)
+            found = await container.show()
+            if found["State"]["Paused"]:
+                await container.unpause()
+            await container.stop(t=STOP_GRACE)
+        except DockerError as error:
+            if error.status != 404:
+                raise _refused(f"stop {instance_id}", error) from None
+
+    async def put_files(self, instance_id: str, files: list[FileInVolume]) -> None:
+        """Write files into the volume through the archive API, all owned by the gateway's user, mode 0600."""
+        try:
+            await self._docker.containers.container(instance_id).put_archive(HOME, _archive(files))
+        except DockerError as error:
+            raise _refused(f"write the configuration of {instance_id}", error) from None
+
+    async def read_file(self, instance_id: str, path: str) -> bytes | None:
+        """A file below the home folder; None where there is none, it is no plain file, or it is over 64 KiB."""
+        # aiodocker's own method reads a file of any size into memory, and the instance decides about the size.
+        try:
+            async with self._docker._query(
+                f"containers/{instance_id}/archive", method="GET", params={"path": f"{HOME}/{path}"}
+            ) as response:
+                head = await response.content.read(_READ_LIMIT + 2 * tarfile.BLOCKSIZE)
+                while len(head) < _READ_LIMIT + 2 * tarfile.BLOCKSIZE:
+                    more = await response.content.read(_READ_LIMIT)
+                    if not more:
+                        break
+                    head += more
+        except DockerError as error:
+            if error.status == 404:
+                return None
+            raise _refused(f"read {path} of {instance_id}", error) from None
+        with tarfile.open(fileobj=io.BytesIO(head)) as tar:
+            entry = tar.next()
+            if entry is None or not entry.isfile() or entry.size > _READ_LIMIT:
+                return None
+            content = tar.extractfile(entry)
+            return content.read() if content is not None else None
+
+    async def run_once(self, instance_id: str, command: list[str]) -> int:
+        """Run a command in a throw-away container with the instance's volume only; returns its exit code."""
+        observed = await self.observe(instance_id)
+        if observed is None:
+            raise ContainerError(f"The container {instance_id} is missing; run `zaki instance up {instance_id}`.")
+        shown = await self._docker.containers.container(instance_id).show()
+        config: dict[str, Any] = {
+            "Image": observed.image,
+            "Cmd": command,
+            "Entrypoint": [],
+            "Env": shown["Config"]["Env"],
+            "User": f"{_UID}:{_UID}",
+            "Labels": {"zaki.helper": instance_id},
+            "HostConfig": {
+                "Binds": [f"{instance_id}:{HOME}"],
+                "NetworkMode": "none",
+                "CapDrop": ["ALL"],
+                "SecurityOpt": ["no-new-privileges"],
+                "ReadonlyRootfs": True,
+                "Tmpfs": {"/tmp": "rw,nosuid,nodev,size=256m,mode=1777"},  # noqa: S108
+                "Memory": shown["HostConfig"]["Memory"],
+                "MemorySwap": shown["HostConfig"]["MemorySwap"],
+                "PidsLimit": 256,
+                "Init": True,
+            },
+        }
+        try:
+            container = await self._docker.containers.create(config)
+            try:
+                await container.start()
+                result = await container.wait()
+                return int(result["StatusCode"])
+            finally:
+                await container.delete(force=True)
+        except DockerError as error:
+            raise _refused(f"run a helper for {instance_id}", error) from None
+
+    async def remove_orphan(self, instance_id: str) -> None:
+        """Remove a container and volume that carry the instance's name and our label, and that no stack knows."""
+        observed = await self.observe(instance_id)
+        try:
+            if observed is not None:
+                await self._docker.containers.container(instance_id).delete(force=True)
+            volume = await self._docker.volumes.get(instance_id)
+            if ((await volume.show()).get("Labels") or {}).get(OWNER_LABEL) == instance_id:
+                await volume.delete()
+        except DockerError as error:
+            if error.status != 404:
+                raise _refused(f"remove {instance_id}", error) from None
+
+    async def remove_orphan_container(self, instance_id: str) -> None:
+        """Remove a container with our label that no stack knows, and keep the person's volume."""
+        if await self.observe(instance_id) is None:
+            return
+        try:
+            await self._docker.containers.container(instance_id).delete(force=True)
+        except DockerError as error:
+            if error.status != 404:
+                raise _refused(f"remove {instance_id}", error) from None
+
+    async def addresses(self, network: str) -> set[str]:
+        """Addresses in use on the network now, whoever has them."""
+        try:
+            shown = await (await self._docker.networks.get(network)).show()
+        except DockerError as error:
+            if error.status == 404:
+                raise ContainerError(f"The network {network} is missing; declare it with `zaki host up`.") from None
+            raise _refused(f"inspect the network {network}", error) from None
+        return {c["IPv4Address"].split("/")[0] for c in shown.get("Containers", {}).values() if c.get("IPv4Address")}
+
+    async def logs(self, instance_id: str, *, tail: int, follow: bool = False) -> AsyncIterator[str]:
+        """Lines that the gateway printed, oldest first."""
+        container = self._docker.containers.container(instance_id)
+        try:
+            if not follow:
+                for line in await container.log(stdout=True, stderr=True, tail=tail):
+                    yield line
+                return
+            async for line in container.log(stdout=True, stderr=True, tail=tail, follow=True):
+                yield line
+        except DockerError as error:
+            if error.status == 404:
+                raise ContainerError(f"{instance_id} has no container, so there is no log.") from None
+            raise _refused(f"read the log of {instance_id}", error) from None
+
+    async def deaths(self) -> AsyncIterator[str]:
+        """Ids of instances whose container has just ended, for as long as the daemon answers."""
+        wanted = {"type": ["container"], "event": ["die"], "label": [OWNER_LABEL]}
+        subscriber = self._docker.events.subscribe(filters=json.dumps(wanted))
+        while (event := await subscriber.get()) is not None:
+            yield event["Actor"]["Attributes"][OWNER_LABEL]
+
+
+def _archive(files: list[FileInVolume]) -> bytes:
+    """A tar with an entry for each folder: one without an entry would become root's."""
+    buffer = io.BytesIO()
+    made: set[str] = set()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for file in files:
+            parts = file.path.split("/")
+            for depth in range(1, len(parts)):
+                folder = "/".join(parts[:depth])
+                if folder not in made:
+                    made.add(folder)
+                    entry = tarfile.TarInfo(folder)
+                    entry.type, entry.mode = tarfile.DIRTYPE, 0o700
+                    _own(entry)
+                    tar.addfile(entry)
+            entry = tarfile.TarInfo(file.path)
+            entry.size, entry.mode = len(file.content), 0o600
+            _own(entry)
+            tar.addfile(entry, io.BytesIO(file.content))
+    return buffer.getvalue()
+
+
+def _own(entry: tarfile.TarInfo) -> None:
+    entry.uid = entry.gid = _UID
+    entry.mtime = int(time.time())
+
+
+def _refused(what: str, error: DockerError) -> ContainerError:
+    return ContainerError(f"Docker did not {what}: {error.message}.")
