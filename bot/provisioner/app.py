@@ -60,6 +60,9 @@ class Provisioner:
     async def connect(self) -> None:
         """Open what single commands need, without the main loops; close it with :meth:`stop`."""
         keys = self._settings.state / "keys"
+        containers = await self._exit.enter_async_context(Containers.connect())
+        stacks = StackManager(self._toolchain, self._settings.state, containers)
+        self._exit.push_async_callback(stacks.close)
         self.context = ProvisionerContext(
             settings=self._settings,
             database=self._database,
@@ -67,8 +70,8 @@ class Provisioner:
             host=self._host,
             front_key=FrontKey(load_key(keys / "front.key")),
             gateway_key=GatewayKey(load_key(keys / "provisioner.key")),
-            containers=(containers := await self._exit.enter_async_context(Containers.connect())),
-            stacks=StackManager(self._toolchain, self._settings.state, containers),
+            containers=containers,
+            stacks=stacks,
             http=await self._exit.enter_async_context(httpx.AsyncClient(trust_env=False)),
         )
         self.reconciler = Reconciler(self.context, new_owner())

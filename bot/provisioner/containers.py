@@ -19,6 +19,7 @@ from bot.store.tables import ContainerState
 
 OWNER_LABEL = "zaki.instance"
 PIDS_LABEL = "zaki.pids"
+HOST_LABEL = "zaki.host_file"
 _UID = 1000
 _READ_LIMIT = 64 * 1024
 #: Seconds that a gateway gets to end by itself; it may drain a turn.
@@ -229,6 +230,16 @@ class Containers:
         except DockerError as error:
             if error.status != 404:
                 raise _refused(f"remove {instance_id}", error) from None
+
+    async def remove_orphan_network(self, network: str, host_file: str) -> None:
+        """Remove a host's bridge that no stack knows; the label says in which file that host's facts are."""
+        try:
+            found = await self._docker.networks.get(network)
+            if ((await found.show()).get("Labels") or {}).get(HOST_LABEL) == host_file:
+                await found.delete()
+        except DockerError as error:
+            if error.status != 404:
+                raise _refused(f"remove the network {network}", error) from None
 
     async def addresses(self, network: str) -> set[str]:
         """Addresses in use on the network now, whoever has them."""

@@ -21,7 +21,6 @@ from bot.provisioner.gateway import GatewayError
 from bot.provisioner.lease import lease
 from bot.provisioner.openclaw import CONFIG_FILE, USER_FILE, config_hash, render_config, render_user_file
 from bot.provisioner.operations import Recorder, operation
-from bot.provisioner.stacks import StackFailed, StackTimeout
 from bot.store import now
 from bot.store.tables import ContainerState, Instance, Operation, OperationKind, User, Wanted, Wish
 from bot.timeline import Stage
@@ -126,16 +125,12 @@ class Reconciler:
             plan=instance.plan,
             failure=None,
         )
-        spec = self._context.spec(instance)
-        try:
-            await self._context.stacks.up(spec)
-        except StackTimeout:
-            raise
-        except StackFailed as failed:
-            # A killed `up` leaves a lock, a pending operation or a container that no state knows.
-            _log.warning("stack needs repair", instance=instance.id, reason=str(failed))
-            await self._context.stacks.repair(spec)
+        await self._context.stacks.up(self._context.spec(instance))
         observed = await self._containers.observe(instance.id)
+        if observed is None:
+            # Removed behind Pulumi's back: `up` alone trusts its own record.
+            await self._context.stacks.repair(instance.id)
+            observed = await self._containers.observe(instance.id)
         if observed is None or observed.address != instance.address:
             raise InstanceBroken(f"Docker did not give {instance.id} its address {instance.address}.")
         instance.container = observed.state

@@ -30,7 +30,6 @@ class UserStatus(StrEnum):
     ACTIVE = "active"
     SUSPENDED = "suspended"  #: by the operator
     BLOCKED = "blocked"  #: the person blocked the bot
-    LEAVING = "leaving"  #: asked for deletion, which is under way
 
 
 class Onboarding(StrEnum):
@@ -145,10 +144,19 @@ class Wanted(StrEnum):
 class Wish(Base):
     """What the front wants for a user; the provisioner takes it as untrusted input.
 
+    Each person with a place has a wish, from admission until their data is deleted: `absent` is a deletion under way.
     `generation` grows with each change of mind; the provisioner notes in the instance's row which one it has met.
     """
 
     __tablename__ = "wishes"
+    __table_args__ = (
+        Index(
+            "wishes_absent",
+            "user_id",
+            sqlite_where=text("wanted = 'absent'"),
+            postgresql_where=text("wanted = 'absent'"),
+        ),
+    )
 
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), primary_key=True)
     wanted: Mapped[Wanted] = mapped_column(String(16))
@@ -273,7 +281,7 @@ class OutboxStatus(StrEnum):
 
 
 class OutboxMessage(Base):
-    """A Bot API call that must reach Telegram."""
+    """A Bot API call that must reach Telegram; what it says is gone once it is finished."""
 
     __tablename__ = "outbox"
     __table_args__ = (
@@ -284,7 +292,13 @@ class OutboxMessage(Base):
             sqlite_where=text("finished_at IS NULL"),
             postgresql_where=text("finished_at IS NULL"),
         ),
-        Index("outbox_provisional", "chat_id", "provisional_id"),
+        Index("outbox_of_chat", "chat_id"),
+        Index(
+            "outbox_finished",
+            "finished_at",
+            sqlite_where=text("finished_at IS NOT NULL"),
+            postgresql_where=text("finished_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(_Serial, primary_key=True)
@@ -294,14 +308,16 @@ class OutboxMessage(Base):
     method: Mapped[str] = mapped_column(String(64))
     params: Mapped[dict[str, Any]]
     #: Multipart fields: `[{"field", "path" (below STATE/spool), "filename", "content_type"}]`.
-    files: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    files: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)
     status: Mapped[OutboxStatus] = mapped_column(String(16), default=OutboxStatus.PENDING)
     #: The message id that the sender was told where Telegram's was not known in time.
     provisional_id: Mapped[int | None] = mapped_column(BigInteger)
+    #: The message that was made or, where the call is about one (an edit), that one.
     message_id: Mapped[int | None] = mapped_column(BigInteger)
+    #: Telegram's refusal, or the ids of the messages that were made, in the Bot API's shape.
     response: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    #: Sendings that Telegram may have taken, the present one included.
     attempts: Mapped[int] = mapped_column(default=0)
-    next_attempt_at: Mapped[float] = mapped_column(default=0.0)
     last_error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[float]
     finished_at: Mapped[float | None]
@@ -318,7 +334,7 @@ class SeenFile(Base):
 
 
 class Usage(Base):
-    """One call to the model."""
+    """One call to the model, written when it begins and brought up to date when it ends."""
 
     __tablename__ = "usage"
     __table_args__ = (Index("usage_of_instance", "instance_id", "at"),)
@@ -332,8 +348,10 @@ class Usage(Base):
     #: Seconds to the first byte and to the last.
     first_byte: Mapped[float | None]
     duration: Mapped[float]
-    #: The status that the instance got.
-    http_status: Mapped[int]
+    #: The tokens are our estimate: the provider's count did not come, or the call has not ended.
+    estimated: Mapped[bool] = mapped_column(default=True)
+    #: The status that the instance got, 499 where it went away first; None: under way, or cut off by a crash.
+    http_status: Mapped[int | None]
 
 
 class UsageDay(Base):
@@ -345,6 +363,8 @@ class UsageDay(Base):
     day: Mapped[str] = mapped_column(String(10), primary_key=True)
     tokens: Mapped[int] = mapped_column(BigInteger, default=0)
     requests: Mapped[int] = mapped_column(default=0)
+    #: When the person was told that the day's tokens are spent: once.
+    spent_told_at: Mapped[float | None]
 
 
 class TimelineEntry(Base):

@@ -1,0 +1,152 @@
+"""Runs the Pulumi engine: with a deadline, a graceful stop, and an environment that holds none of our secrets."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import IO, Any
+
+from pulumi.automation import CommandResult, PulumiCommand
+from pulumi.automation.errors import create_command_error
+from semver import VersionInfo
+
+from bot.toolchain import Toolchain
+
+#: What the engine and its plugins may see of our own environment: nothing of the settings.
+_PASSED_ON = (
+    *("HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSH_AUTH_SOCK", "XDG_RUNTIME_DIR"),
+    *("DOCKER_HOST", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "DOCKER_CONFIG", "DOCKER_CONTEXT"),
+)
+
+
+class EngineStopped(Exception):
+    """The engine was told to stop before it was done."""
+
+
+class EngineTimedOut(Exception):
+    """The engine did not end in time and was stopped; what it had begun may be pending."""
+
+
+class EngineCommand(PulumiCommand):
+    """The library's runner knows neither deadline nor stop; this one asks with SIGINT, twice, before it kills."""
+
+    def __init__(self, toolchain: Toolchain, *, timeout: float, grace: float, stop: threading.Event) -> None:
+        """Wrap the pinned engine, without asking it for its version.
+
+        Args:
+            toolchain: Where the engine is.
+            timeout: Seconds that one command may take.
+            grace: Seconds that it gets after each SIGINT.
+            stop: Set by anybody: the running command is asked to end, and no other one starts.
+        """
+        self.command = str(toolchain.pulumi_bin / "pulumi")
+        self.version = VersionInfo.parse(toolchain.engine_version)
+        self._timeout = timeout
+        self._grace = grace
+        self._stop = stop
+
+    def run(
+        self,
+        args: list[str],
+        cwd: str,
+        additional_env: Mapping[str, str],
+        on_output: Callable[[str], Any] | None = None,
+        on_error: Callable[[str], Any] | None = None,
+    ) -> CommandResult:
+        """Run a command to its end.
+
+        Raises:
+            CommandError: It failed.
+            EngineTimedOut: It took too long and was stopped.
+            EngineStopped: Somebody asked for it to stop.
+        """
+        if self._stop.is_set():
+            raise EngineStopped
+        process = subprocess.Popen(
+            [self.command, "--non-interactive", *args],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=cwd,
+            env={**passed_on(), **additional_env, "PULUMI_AUTOMATION_API": "true"},
+            encoding="utf-8",
+            errors="replace",
+            # A Ctrl-C on our terminal must not reach it: we decide when and how it ends.
+            start_new_session=True,
+        )
+        with process:
+            output = _Reader(process.stdout, on_output)
+            errors = _Reader(process.stderr, on_error)
+            why = self._wait(output)
+            if why is not None:
+                self._end(process, output)
+            output.join()
+            errors.join()
+            process.wait()
+        if process.returncode < 0:
+            # Killed, by us or by somebody else: its plugins are still there.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        if why is not None and process.returncode != 0:
+            raise why
+        result = CommandResult(stdout=output.text, stderr=errors.text, code=process.returncode)
+        if process.returncode != 0:
+            raise create_command_error(result)
+        return result
+
+    def _wait(self, output: _Reader) -> Exception | None:
+        """Wait for the end of the output; returns why the command must end before."""
+        deadline = time.monotonic() + self._timeout
+        while not output.ended(0.2):
+            if self._stop.is_set():
+                return EngineStopped()
+            if time.monotonic() > deadline:
+                return EngineTimedOut()
+        return None
+
+    def _end(self, process: subprocess.Popen[str], output: _Reader) -> None:
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            if output.ended(self._grace):
+                return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+class _Reader:
+    """Collects the lines of a stream in a thread of its own."""
+
+    def __init__(self, stream: IO[str] | None, on_line: Callable[[str], Any] | None) -> None:
+        assert stream is not None  # noqa: S101 - opened as a pipe
+        self._lines: list[str] = []
+        self._thread = threading.Thread(target=self._read, args=(stream, on_line), daemon=True)
+        self._thread.start()
+
+    def _read(self, stream: IO[str], on_line: Callable[[str], Any] | None) -> None:
+        for line in stream:
+            self._lines.append(line.rstrip())
+            if on_line is not None:
+                on_line(self._lines[-1])
+
+    def ended(self, timeout: float) -> bool:
+        """Wait up to so many seconds; returns whether the stream has ended."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def join(self) -> None:
+        """Wait for the end of the stream."""
+        self._thread.join()
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self._lines)
+
+
+def passed_on() -> dict[str, str]:
+    """The part of our environment that the engine needs."""
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}

@@ -1,0 +1,5 @@
+"""What plain `pulumi` runs."""
+
+from infra.program import main
+
+main()
