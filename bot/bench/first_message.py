@@ -1,0 +1,153 @@
+"""From a stranger's first message to the first reply of their own OpenClaw, beside the peer's.
+
+Ours: a service that is up and has no instance for the person; from the update's arrival to the moment at which the
+simulated Telegram has accepted the instance's first message. The peer: `openclaw fleet create`, then the first words of
+the first turn over the cell's own chat API. The same image, machine and echo model, in turns, one instance at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+from sqlalchemy import select
+
+from bot.bench.figures import Figure, Report
+from bot.bench.fleet import Fleet
+from bot.demo.app import Demo, running_demo
+from bot.demo.clean import clean
+from bot.demo.say import Answer, say
+from bot.listeners import listen, url_of
+from bot.nudge import Topic
+from bot.serve import BackgroundServer
+from bot.standins.model.app import echo_app
+from bot.store.tables import Instance, User, Wanted
+from bot.timeline import Stage
+from bot.toolchain import Toolchain
+from bot.users import people
+
+BENCH = "first-message"
+_TEXT = "Hello, who are you?"
+_REMOVED_WITHIN = 120.0
+
+
+async def measure(rounds: int, report: Report, tell: Callable[[str], None]) -> None:
+    """Measure both `rounds` times and report the medians; the ratio is the median of the rounds' own ratios."""
+    folder = Path(tempfile.mkdtemp(prefix="zaki-bench-"))
+    toolchain = Toolchain.from_pins()
+    ours: list[Answer] = []
+    peers: list[float] = []
+    creates: list[float] = []
+    state = folder / "state"
+    try:
+        async with running_demo(state, 0, tell) as demo, _model(demo) as model_url:
+            fleet = Fleet(toolchain, folder / "fleet", toolchain.image_tag, model_url)
+            for number in range(1, rounds + 1):
+                tell(f"round {number} of {rounds}: ours")
+                ours.append(await _ours(demo))
+                tell(f"round {number} of {rounds}: openclaw fleet")
+                created, replied = await _peer(fleet, f"bench-{number}")
+                creates.append(created)
+                peers.append(replied)
+    finally:
+        await clean(state, tell)
+        shutil.rmtree(folder, ignore_errors=True)
+    replies = [_at(answer, Stage.REPLIED) for answer in ours]
+    report(
+        Figure(
+            BENCH,
+            "first_reply",
+            statistics.median(replies),
+            "s",
+            rounds,
+            peer=statistics.median(peers),
+            ratio=statistics.median(mine / theirs for mine, theirs in zip(replies, peers, strict=True)),
+            parts=_medians([_parts(answer) for answer in ours]),
+        )
+    )
+    report(Figure(BENCH, "peer_create", statistics.median(creates), "s", rounds))
+
+
+async def _ours(demo: Demo) -> Answer:
+    person = await demo.people.new_user()
+    database = demo.service.database
+    try:
+        return await say(demo.people, database, person, _TEXT, lambda _steps: None)
+    finally:
+        async with database.write() as session:
+            user = await people.find(session, person.id)
+            if user is not None:
+                await people.wish(session, user, Wanted.ABSENT)
+        demo.service.nudge.ring(Topic.WISHES)
+        if user is not None:
+            await asyncio.wait_for(_until_gone(demo, user), _REMOVED_WITHIN)
+
+
+async def _until_gone(demo: Demo, user: User) -> None:
+    query = select(Instance.id).where(Instance.user_id == user.id)
+    while True:
+        async with demo.service.database.read() as session:
+            if await session.scalar(query) is None:
+                return
+        await asyncio.sleep(0.2)
+
+
+async def _peer(fleet: Fleet, name: str) -> tuple[float, float]:
+    """Seconds to the healthy cell, and to the first words of its first reply."""
+    fleet.prepare(name)
+    began = time.monotonic()
+    try:
+        cell = await fleet.create(name)
+        created = time.monotonic() - began
+        await fleet.first_turn(cell, _TEXT)
+        return created, time.monotonic() - began
+    finally:
+        await fleet.remove(name)
+
+
+@asynccontextmanager
+async def _model(demo: Demo) -> AsyncIterator[str]:
+    """The echo model where the peer's cells reach it: at this host's address on the demo's bridge."""
+    with listen(str(demo.service.host.gateway), 0, "another bridge", free=True) as listener:
+        config = uvicorn.Config(echo_app(), log_config=None, access_log=False, timeout_graceful_shutdown=5)
+        server = BackgroundServer(config)
+        serving = asyncio.create_task(server.serve([listener]))
+        try:
+            yield f"{url_of(listener)}/v1"
+        finally:
+            server.should_exit = True
+            await serving
+
+
+def _parts(answer: Answer) -> dict[str, float]:
+    """The way, cut where one part hands over to the next."""
+    cuts = {
+        "admission": Stage.CREATING,
+        "up": Stage.DECLARED,
+        "gateway_ready": Stage.READY,
+        "delivery": Stage.DELIVERED,
+        "first_turn": Stage.REPLIED,
+    }
+    parts, before = {}, 0.0
+    for name, stage in cuts.items():
+        at = _at(answer, stage)
+        parts[name], before = at - before, at
+    return parts
+
+
+def _at(answer: Answer, stage: Stage) -> float:
+    at = answer.seconds(stage)
+    if at is None:
+        raise RuntimeError(f"the timeline has no {stage}")
+    return at
+
+
+def _medians(rounds: list[dict[str, float]]) -> dict[str, float]:
+    return {name: statistics.median(parts[name] for parts in rounds) for name in rounds[0]}

@@ -1,0 +1,81 @@
+"""Hands updates over to instances: the bytes as Telegram sent them, to the gateway's own webhook."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+
+import httpx
+
+from bot.credentials import FrontKey
+from bot.store.tables import Instance
+
+#: Where an instance listens: the address is its own, so the port is the same for all.
+WEBHOOK_PORT = 8787
+_PATH = "/telegram-webhook"
+#: A bare 200 may come from anything in between; this header only from the gateway's own durable queue.
+_ACCEPTED_HEADER = "x-openclaw-delivery-accepted"
+_ACCEPTED = "durable"
+
+#: Deliveries under way at a time, one for each person at most.
+MOST_AT_ONCE = 128
+#: Seconds; a frozen gateway takes the connection and never answers.
+_TIMEOUT = httpx.Timeout(10.0, connect=3.0)
+#: The gateway closes idle connections after 5 s.
+_IDLE = 4.0
+
+_FIRST_PAUSE = 0.2
+_LONGEST_PAUSE = 30.0
+
+
+class Outcome(StrEnum):
+    """What became of a hand-over."""
+
+    ACCEPTED = "accepted"  #: the instance keeps it
+    LATER = "later"  #: try again
+    NEVER = "never"  #: the instance will never take this one
+
+
+@dataclass(frozen=True)
+class Handover:
+    """An outcome, and one sentence why where it is not `ACCEPTED`."""
+
+    outcome: Outcome
+    reason: str = ""
+
+
+class Delivery:
+    """The client side of the instances' webhooks, with connections of its own so that nothing else holds it up."""
+
+    def __init__(self, key: FrontKey, port: int = WEBHOOK_PORT) -> None:
+        """`port` is the instances'; tests have their stand-ins on another."""
+        self._key = key
+        self._port = port
+        limits = httpx.Limits(max_connections=MOST_AT_ONCE, keepalive_expiry=_IDLE)
+        self._http = httpx.AsyncClient(trust_env=False, timeout=_TIMEOUT, limits=limits)
+
+    async def hand_over(self, instance: Instance, body: bytes) -> Handover:
+        """Post one update; repeats are harmless, because the gateway drops an `update_id` that it knows."""
+        secret = self._key.derive(instance.id, instance.credentials_epoch).webhook_secret
+        headers = {"Content-Type": "application/json", "X-Telegram-Bot-Api-Secret-Token": secret}
+        url = f"http://{instance.address}:{self._port}{_PATH}"
+        try:
+            answer = await self._http.post(url, content=body, headers=headers)
+        except httpx.HTTPError as error:
+            return Handover(Outcome.LATER, f"The instance gave no answer ({type(error).__name__}).")
+        if answer.status_code == 200 and answer.headers.get(_ACCEPTED_HEADER) == _ACCEPTED:
+            return Handover(Outcome.ACCEPTED)
+        if answer.status_code in (400, 413):
+            return Handover(Outcome.NEVER, f"The instance refused the update with status {answer.status_code}.")
+        return Handover(Outcome.LATER, f"The instance answered {answer.status_code} without taking the update over.")
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+
+def pause_after(attempts: int) -> float:
+    """Seconds to wait after so many failed attempts: longer each time, and not the same for everybody."""
+    longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(attempts - 1, 10))
+    return longest * random.uniform(0.75, 1.0)  # noqa: S311 - no secret depends on it

@@ -1,0 +1,191 @@
+"""The durable inbox: an update is committed before Telegram hears that it was taken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy import Table, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from bot.front import metrics, seen_files
+from bot.front.context import FrontContext
+from bot.front.updates import Arrival
+from bot.store import now
+from bot.store.tables import InboxStatus, InboxUpdate, Recipient, TimelineEntry
+from bot.timeline import Stage, note
+
+_log = structlog.get_logger(__name__)
+
+#: Updates in one commit; what arrives meanwhile is in the next.
+_BATCH = 200
+#: Seconds: an update is told to be a repeated one for this long, and a timeline kept for this long.
+_KEEP_SETTLED = 48 * 3600.0
+_KEEP_TIMELINE = 14 * 24 * 3600.0
+_SWEEP_EVERY = 60.0
+_SWEEP_PAUSE = 0.1
+_SWEEP_AT_MOST = 500
+
+_INBOX: Table = InboxUpdate.__table__  # type: ignore[assignment]
+
+
+#: What a database that is down raises; a refused connection comes as it is.
+DATABASE_ERRORS = (SQLAlchemyError, OSError)
+
+
+class InboxUnavailable(Exception):
+    """The database does not take updates now; Telegram must send them again."""
+
+
+@dataclass
+class _Entry:
+    arrivals: Sequence[Arrival]
+    stored: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Inbox:
+    """Stores updates; those that arrive together share one commit, so that a burst costs few of them."""
+
+    def __init__(self, context: FrontContext, on_stored: Callable[[int], None]) -> None:
+        """`on_stored` is called with the Telegram id of each person who has something new, after the commit."""
+        self._database = context.database
+        self._on_stored = on_stored
+        self._entries: list[_Entry] = []
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def store(self, arrivals: Sequence[Arrival]) -> int:
+        """Commit the updates; returns how many are new, the others were there. Raises :class:`InboxUnavailable`."""
+        if not arrivals:
+            return 0
+        entry = _Entry(arrivals)
+        self._entries.append(entry)
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.create_task(self._flush())
+        return await entry.stored
+
+    async def sweep(self) -> None:
+        """Remove what was settled long ago and old timelines, a bounded number at a time, until cancelled."""
+        while True:
+            more = await self.sweep_once() >= _SWEEP_AT_MOST
+            await asyncio.sleep(_SWEEP_PAUSE if more else _SWEEP_EVERY)
+
+    async def sweep_once(self) -> int:
+        """One bounded pass; returns how many rows of the fuller table went."""
+        at = now()
+        settled = (
+            select(InboxUpdate.id)
+            .where(InboxUpdate.received_at < at - _KEEP_SETTLED, InboxUpdate.status != InboxStatus.PENDING)
+            .order_by(InboxUpdate.received_at)
+            .limit(_SWEEP_AT_MOST)
+        )
+        # The oldest are the first: looking at more than those would be a scan.
+        oldest = select(TimelineEntry.id, TimelineEntry.at).order_by(TimelineEntry.id).limit(_SWEEP_AT_MOST).subquery()
+        told = select(oldest.c.id).where(oldest.c.at < at - _KEEP_TIMELINE)
+        async with self._database.write() as session:
+            updates = await session.execute(delete(InboxUpdate).where(InboxUpdate.id.in_(settled)))
+            entries = await session.execute(delete(TimelineEntry).where(TimelineEntry.id.in_(told)))
+        return max(_rows(updates), _rows(entries))
+
+    async def _flush(self) -> None:
+        while self._entries:
+            batch: list[_Entry] = []
+            while self._entries and sum(len(entry.arrivals) for entry in batch) < _BATCH:
+                batch.append(self._entries.pop(0))
+            try:
+                await self._commit(batch)
+            except DATABASE_ERRORS as error:
+                metrics.UPDATES.labels("unavailable").inc(len(batch))
+                _log.error("the inbox cannot be written", reason=reason(error))
+                self._fail(batch, InboxUnavailable("The database does not take updates now."))
+            except BaseException:
+                self._fail(batch, InboxUnavailable("The service is stopping."))
+                raise
+
+    @staticmethod
+    def _fail(batch: Sequence[_Entry], error: InboxUnavailable) -> None:
+        for entry in batch:
+            if not entry.stored.done():
+                entry.stored.set_exception(error)
+
+    async def _commit(self, batch: Sequence[_Entry]) -> None:
+        arrivals = {arrival.update_id: arrival for entry in batch for arrival in entry.arrivals}
+        async with self._database.write() as session:
+            new = await _insert(session, list(arrivals.values()))
+        people = {arrivals[update_id].telegram_id for update_id in new if _is_work(arrivals[update_id])}
+        for entry in batch:
+            count = 0
+            for arrival in entry.arrivals:
+                # The first of equal ones in a batch is the new one.
+                fresh = arrival.update_id in new
+                new.discard(arrival.update_id)
+                count += fresh
+                metrics.UPDATES.labels("stored" if fresh else "repeated").inc()
+            if not entry.stored.done():
+                entry.stored.set_result(count)
+        for telegram_id in people:
+            self._on_stored(telegram_id)
+
+
+async def settle(session: AsyncSession, row: InboxUpdate, status: InboxStatus, error: str | None = None) -> None:
+    """Mark an update as done in the caller's transaction; its content goes with that."""
+    values = {"status": status, "settled_at": now(), "body": b"", "last_error": error}
+    await session.execute(
+        update(InboxUpdate)
+        .where(InboxUpdate.id == row.id, InboxUpdate.status == InboxStatus.PENDING)
+        .values(**values)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _is_work(arrival: Arrival) -> bool:
+    return arrival.recipient is not Recipient.NOBODY
+
+
+async def _insert(session: AsyncSession, arrivals: Sequence[Arrival]) -> set[int]:
+    """Insert what is not there; returns the ids of the new ones."""
+    at = now()
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    # In order, so that two transactions that store the same updates cannot wait for each other in a circle.
+    values = [_values(arrival, at) for arrival in sorted(arrivals, key=lambda arrival: arrival.update_id)]
+    statement = insert(_INBOX).values(values).on_conflict_do_nothing(index_elements=["update_id"])
+    new = set((await session.scalars(statement.returning(_INBOX.c.update_id))).all())
+    files: dict[int, list[object]] = defaultdict(list)
+    for arrival in arrivals:
+        if arrival.update_id in new and _is_work(arrival):
+            note(session, arrival.telegram_id, Stage.RECEIVED, str(arrival.update_id))
+            files[arrival.telegram_id].append(arrival.update)
+    for telegram_id in sorted(files):
+        await seen_files.remember(session, telegram_id, files[telegram_id])
+    return new
+
+
+def _values(arrival: Arrival, at: float) -> dict[str, object]:
+    work = _is_work(arrival)
+    return {
+        "update_id": arrival.update_id,
+        "telegram_id": arrival.telegram_id,
+        "kind": arrival.kind,
+        "recipient": arrival.recipient,
+        # Kept without content where nobody gets it: only the id is needed to know it again.
+        "body": arrival.body if work else b"",
+        "status": InboxStatus.PENDING if work else InboxStatus.HANDLED,
+        "received_at": at,
+        "expires_at": at + arrival.life,
+        "settled_at": None if work else at,
+        "attempts": 0,
+        "next_attempt_at": 0.0,
+    }
+
+
+def _rows(result: object) -> int:
+    return max(int(getattr(result, "rowcount", 0)), 0)
+
+
+def reason(error: BaseException) -> str:
+    """What to log of a database's error: without the statement's parameters, which hold what people wrote."""
+    return f"{type(error).__name__}: {error.orig}" if isinstance(error, DBAPIError) else type(error).__name__

@@ -1,0 +1,60 @@
+"""What all model calls of a front share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any
+
+from bot.front import metrics
+from bot.front.context import FrontContext
+from bot.front.models.breaker import CircuitBreaker
+from bot.front.models.errors import too_many_calls
+from bot.front.models.ledger import Ledger
+from bot.front.models.upstream import Upstream
+from bot.front.outbox import Outbox
+
+#: Calls that one instance may have under way.
+MAX_CALLS = 8
+
+
+class ModelsState:
+    """The provider, the breaker before it, and the account; one for a front, closed at its end."""
+
+    def __init__(self, context: FrontContext, outbox: Outbox, breaker: CircuitBreaker | None = None) -> None:
+        self.upstream = Upstream(context.settings, context.http)
+        self.breaker = breaker or CircuitBreaker()
+        self.ledger = Ledger(context, outbox)
+        self._running: Counter[str] = Counter()
+        self._background: set[asyncio.Task[None]] = set()
+        metrics.MODEL_BREAKER_OPEN.set_function(lambda: float(self.open))
+
+    @property
+    def open(self) -> bool:
+        """Whether the breaker refuses calls now, so that messages had better wait."""
+        return self.breaker.open
+
+    def begin(self, instance_id: str) -> None:
+        """Count a call of an instance in; raises where it has too many under way."""
+        if self._running[instance_id] >= MAX_CALLS:
+            raise too_many_calls(MAX_CALLS)
+        self._running[instance_id] += 1
+
+    def end(self, instance_id: str) -> None:
+        """Count a call out."""
+        self._running[instance_id] -= 1
+        if self._running[instance_id] <= 0:
+            del self._running[instance_id]
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something that the end of a request must not cut off."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def close(self) -> None:
+        """Wait until all accounts are settled."""
+        while self._background:
+            await asyncio.gather(*self._background, return_exceptions=True)
+        await self.upstream.close()

@@ -1,0 +1,200 @@
+"""The outbox: what is said to Telegram is committed first, and reaches it however long that takes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+from sqlalchemy import event, func, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from bot.front import metrics
+from bot.front.context import FrontContext
+from bot.front.outbox import rows
+from bot.front.outbox.answers import DONE, provisional, refusal
+from bot.front.outbox.calls import BotCall, with_numbers
+from bot.front.outbox.dispatch import Backoff, Dispatcher, seconds_of_429
+from bot.front.outbox.limits import Limits, Pacer
+from bot.front.outbox.spool import Spool
+from bot.front.outbox.waiters import Waiters
+from bot.front.telegram import TelegramApi, TelegramUnavailable
+from bot.nudge import LOOK_AGAIN, Topic
+from bot.store.tables import OutboxMessage
+
+_log = structlog.get_logger(__name__)
+
+_PRUNE_EVERY = 3600.0
+_COUNT_EVERY = 5.0
+#: Calls of one chat that may wait; an instance that has more is not heard.
+_MOST_WAITING = 1000
+#: Seconds that an answer may still be on its way to whoever waits, once its row is finished.
+_LAST_METRES = 5.0
+
+
+@dataclass(frozen=True)
+class OutboxPolicy:
+    """How fast, how patient; tests make it quick."""
+
+    limits: Limits = field(default_factory=Limits)
+    backoff: Backoff = field(default_factory=Backoff)
+    #: Seconds that a stop waits for what is in flight.
+    grace: float = 5.0
+    #: Seconds that anybody waits at most for Telegram's answer.
+    patience: float = 30.0
+
+
+class Outbox:
+    """Puts calls in, and sends them in the background while :meth:`run` runs."""
+
+    def __init__(self, context: FrontContext, api: TelegramApi, policy: OutboxPolicy | None = None) -> None:
+        policy = policy or OutboxPolicy()
+        self.spool = Spool(context.settings.state / "spool")
+        self._database = context.database
+        self._nudge = context.nudge
+        self._api = api
+        self._grace = policy.grace
+        self._patience = policy.patience
+        self._backoff = policy.backoff
+        self._pacer = Pacer(policy.limits)
+        self._waiters = Waiters()
+        self._dispatcher = Dispatcher(
+            context.database, api, self.spool, self._pacer, policy.backoff, waiters=self._waiters
+        )
+
+    async def enqueue(self, session: AsyncSession, call: BotCall) -> int:
+        """Put a call in within the caller's transaction; its row. Call :meth:`ring` after the commit."""
+        queued = await rows.put(session, call, self.spool.folder)
+        self._discard_after(session, queued.dropped)
+        return queued.row
+
+    async def forget(self, session: AsyncSession, chat_id: int) -> None:
+        """Remove what was said in a chat and what its instance has not begun to say, in the caller's transaction."""
+        self._discard_after(session, await rows.forget(session, chat_id, self.spool.folder))
+
+    def ring(self) -> None:
+        """Something was committed to the outbox."""
+        self._nudge.ring(Topic.OUTBOX)
+
+    async def post(self, call: BotCall, wait: float = 10.0) -> dict[str, Any]:
+        """Commit a call, and Telegram's answer to it, in Telegram's shape.
+
+        Where none comes within `wait` seconds the call stays committed, and the answer is one of our own with
+        provisional message ids. 5xx and 429 of Telegram never show here. The files are the outbox's from now on.
+        """
+        kept = False
+        try:
+            async with self._database.write() as session:
+                if await self._is_full(session, call.chat_id):
+                    return refusal(400, "Bad Request: too many messages wait for this chat; send fewer")
+                queued = await rows.put(session, call, self.spool.folder)
+                self._discard_after(session, queued.dropped)
+                future = self._waiters.add(queued.row) if queued.answer is None else None
+            kept = future is not None
+        finally:
+            if not kept:
+                self.spool.discard([file.path for file in call.files])
+        try:
+            if future is None:
+                return queued.answer or DONE
+            self._dispatcher.poke(call.chat_id)
+            with contextlib.suppress(TimeoutError):
+                return await asyncio.wait_for(asyncio.shield(future), min(wait, self._patience))
+            async with self._database.write() as session:
+                told = await rows.tell_provisional(session, queued.row)
+            if not told:
+                with contextlib.suppress(TimeoutError):
+                    return await asyncio.wait_for(asyncio.shield(future), _LAST_METRES)
+            return provisional(queued.row, call.method, call.chat_id, with_numbers(call.params))
+        finally:
+            if future is not None:
+                self._waiters.remove(queued.row, future)
+
+    async def pass_by(self, call: BotCall, *, to_chat: bool = True) -> dict[str, Any]:
+        """Make a call that is worth nothing later (typing, drafts): now if the limits have room, else not at all.
+
+        Telegram's refusals are passed on; where the call was not made or not heard, the answer is that it was.
+        """
+        if not self._pacer.take_spare(call.chat_id if to_chat else None):
+            return DONE
+        try:
+            answer = await self._api.call(call.method, call.params)
+        except TelegramUnavailable:
+            return DONE
+        wait = seconds_of_429(answer)
+        if wait is not None:
+            self._pacer.trouble(call.chat_id, wait)
+            return DONE
+        return answer
+
+    async def ask(self, call: BotCall, wait: float = 10.0) -> dict[str, Any] | None:
+        """Telegram's answer to a call that only asks, tried again until `wait` seconds are over; None: none came."""
+        failures = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(wait, self._patience)):
+                while True:
+                    await self._pacer.acquire(None)
+                    failures += 1
+                    try:
+                        answer = await self._api.call(call.method, call.params)
+                    except TelegramUnavailable:
+                        await asyncio.sleep(self._backoff.after(failures))
+                        continue
+                    pause = seconds_of_429(answer)
+                    if pause is None:
+                        return answer
+                    await asyncio.sleep(pause)
+        return None
+
+    async def resolve(self, chat_id: int, message_id: int) -> int:
+        """Telegram's own id of a message; the given one where Telegram has none for it (yet)."""
+        async with self._database.read() as session:
+            return await rows.real_id(session, chat_id, message_id) or message_id
+
+    async def run(self) -> None:
+        """Send until cancelled; then what is in flight gets a few seconds to be answered and recorded."""
+        await self._dispatcher.start()
+        pruned = counted = float("-inf")
+        try:
+            while True:
+                seen = self._nudge.seen(Topic.OUTBOX)
+                try:
+                    await self._dispatcher.look()
+                    if time.monotonic() - counted > _COUNT_EVERY:
+                        await self._count()
+                        counted = time.monotonic()
+                    if time.monotonic() - pruned > _PRUNE_EVERY:
+                        await self._prune()
+                        pruned = time.monotonic()
+                except (SQLAlchemyError, OSError) as error:
+                    _log.error("the outbox cannot be looked at; it is tried again", error=type(error).__name__)
+                    seen = self._nudge.seen(Topic.OUTBOX)
+                await self._nudge.wait(Topic.OUTBOX, seen, LOOK_AGAIN)
+        finally:
+            await self._dispatcher.stop(self._grace)
+
+    async def _is_full(self, session: AsyncSession, chat_id: int) -> bool:
+        if not self._dispatcher.busy(chat_id):
+            return False
+        return await rows.waiting_in(session, chat_id, _MOST_WAITING) >= _MOST_WAITING
+
+    def _discard_after(self, session: AsyncSession, files: Sequence[Path]) -> None:
+        if files:
+            event.listen(session.sync_session, "after_commit", lambda _: self.spool.discard(files), once=True)
+
+    async def _count(self) -> None:
+        async with self._database.read() as session:
+            waiting = await session.scalar(
+                select(func.count()).select_from(OutboxMessage).where(OutboxMessage.finished_at.is_(None))
+            )
+        metrics.OUTBOX_PENDING.set(waiting or 0)
+
+    async def _prune(self) -> None:
+        async with self._database.write() as session:
+            await rows.prune(session)

@@ -1,0 +1,53 @@
+"""Changes to what a message says: the mark on a repeat, and plain text where the markup was refused."""
+
+from __future__ import annotations
+
+import copy
+import html
+import re
+from collections.abc import Mapping
+from typing import Any
+
+#: Without a character that HTML or Markdown would read as markup.
+REPEAT_MARK = "↻ may be a repeat"
+
+_LONGEST_TEXT = 4096
+_LONGEST_CAPTION = 1024
+_CAPTIONED = frozenset(
+    {"sendPhoto", "sendDocument", "sendVideo", "sendAnimation", "sendAudio", "sendVoice", "copyMessage"}
+)
+_TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
+
+
+def marked_as_repeat(method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The same message with the mark, where it has words and room for them."""
+    marked = copy.deepcopy(dict(params))
+    if method == "sendMessage":
+        _append(marked, "text", _LONGEST_TEXT)
+    elif method in _CAPTIONED:
+        _append(marked, "caption", _LONGEST_CAPTION)
+    elif method == "sendMediaGroup" and isinstance(marked.get("media"), list):
+        first = next((item for item in marked["media"] if isinstance(item, dict)), None)
+        if first is not None:
+            _append(first, "caption", _LONGEST_CAPTION)
+    return marked
+
+
+def without_markup(params: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The same message as plain text; None where it has no markup to take away."""
+    if not params.get("parse_mode"):
+        return None
+    plain = {name: value for name, value in params.items() if name != "parse_mode"}
+    if str(params["parse_mode"]).lower() == "html":
+        for name in ("text", "caption"):
+            if isinstance(plain.get(name), str):
+                plain[name] = html.unescape(_TAG.sub("", plain[name]))
+    return plain
+
+
+def _append(params: dict[str, Any], name: str, longest: int) -> None:
+    said = str(params.get(name) or "")
+    text = f"{said}\n\n{REPEAT_MARK}" if said else REPEAT_MARK
+    # Telegram counts UTF-16 units.
+    if len(text.encode("utf-16-le")) // 2 <= longest:
+        params[name] = text

@@ -1,0 +1,155 @@
+"""People: who they are to us, what is wished for their instance, and how they leave."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from bot.store import now
+from bot.store.tables import (
+    InboxStatus,
+    InboxUpdate,
+    Instance,
+    Onboarding,
+    Recipient,
+    SeenFile,
+    TimelineEntry,
+    User,
+    UserStatus,
+    Waiting,
+    Wanted,
+    Wish,
+)
+from bot.users import places
+
+
+async def find(session: AsyncSession, telegram_id: int) -> User | None:
+    """The person, their row locked until the transaction ends; None: never seen."""
+    query = select(User).where(User.telegram_id == telegram_id).with_for_update()
+    return (await session.scalars(query.execution_options(populate_existing=True))).one_or_none()
+
+
+async def remember(
+    session: AsyncSession,
+    telegram_id: int,
+    first_name: str = "",
+    username: str | None = None,
+    language: str | None = None,
+) -> User:
+    """The person's row, locked and with these names; a new one is not admitted yet."""
+    names = {"first_name": first_name, "username": username, "language": language}
+    new = {"status": UserStatus.REFUSED, "plan": "standard", "onboarding": Onboarding.NEW, "created_at": now()}
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    statement = insert(User).values(telegram_id=telegram_id, **names, **new)
+    await session.execute(statement.on_conflict_do_update(index_elements=["telegram_id"], set_=names))
+    user = await find(session, telegram_id)
+    assert user is not None  # noqa: S101 - it was written just now, in this transaction
+    return user
+
+
+async def wish(session: AsyncSession, user: User, wanted: Wanted, *, again: bool = False) -> bool:
+    """Wish for a state of the person's instance; True where this is a change of mind.
+
+    `again` asks once more for what is wished already, for example because what the person told us changed.
+    """
+    present = await session.get(Wish, user.id, with_for_update=True)
+    if present is None:
+        session.add(Wish(user_id=user.id, wanted=wanted, plan=user.plan, generation=1, asked_at=now()))
+        await session.flush()
+        return True
+    if not again and present.wanted == wanted and present.plan == user.plan:
+        return False
+    present.wanted, present.plan, present.asked_at = wanted, user.plan, now()
+    present.generation += 1
+    return True
+
+
+async def renew(session: AsyncSession, user: User) -> bool:
+    """Have what the person told us brought to their instance, whatever its wished state; False: there is none."""
+    present = await session.get(Wish, user.id)
+    return present is not None and await wish(session, user, Wanted(present.wanted), again=True)
+
+
+async def suspend(session: AsyncSession, user: User) -> None:
+    """Stop the person's instance and take nothing from them; their place stays taken."""
+    user.status, user.refusal_told_at = UserStatus.SUSPENDED, None
+    if await session.get(Wish, user.id) is not None:
+        await wish(session, user, Wanted.STOPPED)
+
+
+async def resume(session: AsyncSession, user: User) -> None:
+    """End a suspension; the instance starts with the next message, after another admission where it was deleted."""
+    admitted = await session.get(Wish, user.id) is not None
+    user.status, user.refusal_told_at = (UserStatus.ACTIVE if admitted else UserStatus.REFUSED), None
+
+
+async def leave(session: AsyncSession, user: User) -> None:
+    """Begin the deletion of the person's data; :func:`forget` ends it once the provisioner has removed the instance.
+
+    What waits for the instance goes at once; what comes from now on starts anew.
+    """
+    await session.execute(
+        update(InboxUpdate)
+        .where(
+            InboxUpdate.telegram_id == user.telegram_id,
+            InboxUpdate.status == InboxStatus.PENDING,
+            InboxUpdate.recipient == Recipient.INSTANCE,
+        )
+        .values(status=InboxStatus.HANDLED, settled_at=now(), body=b"")
+        .execution_options(synchronize_session=False)
+    )
+    if await session.get(Wish, user.id) is None:
+        await _erase(session, user)
+    else:
+        await wish(session, user, Wanted.ABSENT)
+
+
+async def forget(session: AsyncSession, user: User) -> bool:
+    """End a deletion; False where the instance still exists, or the person is not leaving.
+
+    Updates that wait are kept and start anew. Of somebody suspended, the Telegram id and the suspension stay, or
+    deletion would end a suspension. Counts of tokens stay under the removed instance's random name, which points to
+    nobody any more.
+    """
+    present = await session.get(Wish, user.id, with_for_update=True)
+    instance = await session.scalar(select(Instance.id).where(Instance.user_id == user.id))
+    if present is None or present.wanted != Wanted.ABSENT or instance is not None:
+        return False
+    await session.delete(present)
+    await session.flush()
+    await places.give_back(session)
+    await _erase(session, user)
+    return True
+
+
+async def count_waiting(session: AsyncSession, telegram_id: int) -> int:
+    """Updates of the person that wait for their instance."""
+    query = select(func.count()).where(
+        InboxUpdate.telegram_id == telegram_id, InboxUpdate.status == InboxStatus.PENDING
+    )
+    return await session.scalar(query) or 0
+
+
+async def touch(session: AsyncSession, user_id: int) -> None:
+    """Note that the person's instance got something from them just now."""
+    statement = update(User).where(User.id == user_id).values(last_message_at=now())
+    await session.execute(statement.execution_options(synchronize_session=False))
+
+
+async def _erase(session: AsyncSession, user: User) -> None:
+    telegram_id = user.telegram_id
+    for statement in (
+        delete(InboxUpdate).where(InboxUpdate.telegram_id == telegram_id, InboxUpdate.status != InboxStatus.PENDING),
+        delete(SeenFile).where(SeenFile.telegram_id == telegram_id),
+        delete(TimelineEntry).where(TimelineEntry.telegram_id == telegram_id),
+        delete(Waiting).where(Waiting.telegram_id == telegram_id),
+    ):
+        await session.execute(statement.execution_options(synchronize_session=False))
+    if user.status != UserStatus.SUSPENDED:
+        await session.delete(user)
+        await session.flush()
+        return
+    user.first_name, user.username, user.language = "", None, None
+    user.call_name, user.timezone, user.invite_code, user.last_message_at = None, None, None, None
+    user.onboarding = Onboarding.NEW

@@ -1,0 +1,143 @@
+"""Zaki as an operator runs it: `zaki serve` as a process of its own, with what the tests ask of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+import pytest
+from sqlalchemy import select
+
+from bot.settings import Settings, load_settings
+from bot.standins.telegram import SimulatorClient
+from bot.store import Database
+from bot.store.tables import Instance, TimelineEntry, User
+from bot.timeline import Stage
+
+TOKEN = "123456789:AAreal-token-that-no-instance-may-see0"
+#: Seconds; a gateway starts in ten on a quiet machine.
+PATIENCE = 180.0
+
+_T = TypeVar("_T")
+
+
+async def until(look: Callable[[], Awaitable[_T | None]], what: str, patience: float = PATIENCE) -> _T:
+    """Look until there is something to see; fails with `what` was waited for."""
+    try:
+        async with asyncio.timeout(patience):
+            while not (found := await look()):
+                await asyncio.sleep(0.05)
+            return found
+    except TimeoutError:
+        pytest.fail(f"{what} did not happen within {patience:.0f} seconds", pytrace=False)
+
+
+class ServedZaki:
+    """A running service and the simulator that it speaks to."""
+
+    def __init__(self, state: Path, people: SimulatorClient, api: str, log: Path) -> None:
+        self.state = state
+        self.people = people
+        self.log = log
+        self.listen = f"127.0.0.1:{free_port()}"
+        self._environment = {name: value for name, value in os.environ.items() if not name.startswith("ZAKI_")} | {
+            "ZAKI_STATE": str(state),
+            "ZAKI_TELEGRAM_TOKEN": TOKEN,
+            "ZAKI_TELEGRAM_API": api,
+            "ZAKI_LISTEN": self.listen,
+        }
+        self.database = Database(self.settings.effective_database_url)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The service's own settings."""
+        return load_settings(
+            _env_file=None,
+            state=self.state,
+            telegram_token=TOKEN,
+            telegram_api=self._environment["ZAKI_TELEGRAM_API"],
+            listen=self.listen,
+        )
+
+    async def start(self) -> None:
+        """Start the process and wait until it says that it is ready."""
+        program = Path(sys.executable).parent / "zaki"
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [program, "serve"],
+                env=self._environment,
+                cwd=self.state,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+        async def ready() -> bool:
+            assert self._process is not None
+            assert self._process.poll() is None, self.log.read_text()
+            with contextlib.suppress(httpx.HTTPError):
+                async with httpx.AsyncClient(trust_env=False) as http:
+                    return (await http.get(f"http://{self.listen}/readyz")).status_code == 200
+            return False
+
+        await until(ready, "the service's readiness", 60)
+
+    def kill(self) -> None:
+        """`kill -9`: nothing is said, nothing is saved."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it as systemd would."""
+        self._end(signal.SIGTERM)
+
+    def command(self, *arguments: str, ok: bool = True) -> str:
+        """What a `zaki` command prints."""
+        program = Path(sys.executable).parent / "zaki"
+        done = subprocess.run(
+            [program, *arguments], env=self._environment, cwd=self.state, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode == 0) is ok, done.stdout + done.stderr
+        return done.stdout
+
+    async def instance_of(self, telegram_id: int) -> Instance | None:
+        """The person's instance, as the provisioner wrote it down."""
+        query = select(Instance).join(User, User.id == Instance.user_id).where(User.telegram_id == telegram_id)
+        async with self.database.read() as session:
+            return (await session.scalars(query)).one_or_none()
+
+    async def stages(self, telegram_id: int) -> list[Stage]:
+        """What happened for a person."""
+        query = select(TimelineEntry.stage).where(TimelineEntry.telegram_id == telegram_id).order_by(TimelineEntry.id)
+        async with self.database.read() as session:
+            return [Stage(stage) for stage in await session.scalars(query)]
+
+    async def reached(self, telegram_id: int, stage: Stage) -> None:
+        """Return once the stage was noted."""
+
+        async def look() -> bool:
+            return stage in await self.stages(telegram_id)
+
+        await until(look, f"the stage {stage}")
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+            self._process.wait(60)
+        self._process = None
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
