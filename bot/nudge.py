@@ -75,8 +75,10 @@ class Nudge:
         event = asyncio.Event()
         self._waiting[topic].add(event)
         try:
+            # Not `wait_for`: before Python 3.12 it swallows a cancellation that comes together with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(event.wait(), timeout)
+                async with asyncio.timeout(timeout):
+                    await event.wait()
         finally:
             self._waiting[topic].discard(event)
 

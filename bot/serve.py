@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 import socket
 from collections.abc import Iterator
@@ -18,12 +19,15 @@ from bot.credentials import FrontKey, load_key
 from bot.hostfacts import HostFacts, host_file
 from bot.listeners import listen, passed_sockets, url_of
 from bot.nudge import Nudge
-from bot.settings import Settings, split_listen
+from bot.settings import Settings, SettingsError, split_listen
 from bot.store import Database
 
 if TYPE_CHECKING:
     from bot.front.app import Front
     from bot.provisioner.app import Provisioner
+
+#: Seconds that Telegram gets to say who the bot is, before the service starts without knowing.
+_TELEGRAM_WITHIN = 5.0
 
 log = structlog.get_logger()
 
@@ -45,13 +49,15 @@ class Service:
         self.settings = settings
         self.role = role
         self.host = HostFacts.read(host_file(settings))
-        self.database = Database(settings.effective_database_url)
+        self.database: Database
         self.front: Front | None = None
         self.provisioner: Provisioner | None = None
         self.public_url = ""
         self.bridge_url = ""
+        #: The bot's username; None: Telegram did not tell it yet.
+        self.bot: str | None = None
         self.nudge = self._make_nudge()
-        self._servers: list[BackgroundServer] = []
+        self._servers: list[_Server] = []
         self._serving: list[asyncio.Task[None]] = []
         self._cleanup = contextlib.AsyncExitStack()
 
@@ -82,7 +88,7 @@ class Service:
         await self._cleanup.aclose()
 
     def describe(self) -> str:
-        """One sentence: what runs where."""
+        """What runs where, and which link to open."""
         parts = []
         if self.role is not Role.PROVISIONER:
             settings = self.settings
@@ -93,20 +99,29 @@ class Service:
         if self.role is not Role.FRONT:
             parts.append(f"keeps instances on {self.host.bridge} ({self.host.subnet})")
         who = "Zaki" if self.role is None else f"Zaki's {self.role}"
-        return f"{who} {', '.join(parts)}; its state is in {self.settings.state}."
+        sentence = f"{who} {', '.join(parts)}; its state is in {self.settings.state}."
+        if self.role is Role.PROVISIONER:
+            return sentence
+        if self.bot is None:
+            return f"{sentence} Telegram does not answer yet; messages come as soon as it does."
+        page = self.settings.telegram_api if self.settings.simulated else f"https://t.me/{self.bot}"
+        return f"{sentence} Open {page} to write to it."
 
     async def _start(self) -> None:
         settings = self.settings
         sockets = self._bind() if self.role is not Role.PROVISIONER else None
-        (settings.state / "run").mkdir(mode=0o770, parents=True, exist_ok=True)
+        self.database = Database(settings.effective_database_url)
         self._cleanup.push_async_callback(self.database.close)
+        if sockets is not None:
+            self.front = await self._make_front()
+        (settings.state / "run").mkdir(mode=0o770, parents=True, exist_ok=True)
         await self.database.migrate()
         self.nudge.open()
         self._cleanup.callback(self.nudge.close)
         if self.role is not Role.FRONT:
             await self._start_provisioner()
-        if sockets is not None:
-            await self._start_front(*sockets)
+        if self.front is not None and sockets is not None:
+            await self._start_front(self.front, *sockets)
 
     def _bind(self) -> tuple[socket.socket, socket.socket]:
         passed = passed_sockets()
@@ -128,18 +143,27 @@ class Service:
         await self.provisioner.start()
         self._cleanup.push_async_callback(self.provisioner.stop)
 
-    async def _start_front(self, public: socket.socket, bridge: socket.socket) -> None:
-        from bot.front.app import Front, bridge_app, public_app, uvicorn_config
+    async def _make_front(self) -> Front:
+        from bot.front.app import Front
         from bot.front.context import FrontContext
 
         settings = self.settings
-        http = await self._cleanup.enter_async_context(httpx.AsyncClient(trust_env=False))
+        # Connections are bounded by the instances that are awake, not by a number of our own.
+        http = await self._cleanup.enter_async_context(
+            httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=None))
+        )
         key = FrontKey(load_key(settings.state / "keys" / "front.key"))
-        self.front = Front(FrontContext(settings, self.database, self.nudge, self.host, key, http))
-        await self.front.start()
-        self._cleanup.push_async_callback(self.front.stop)
-        for app, listener in ((public_app(self.front), public), (bridge_app(self.front), bridge)):
-            server = BackgroundServer(uvicorn_config(app))
+        front = Front(FrontContext(settings, self.database, self.nudge, self.host, key, http))
+        self.bot = await _bot_name(front)
+        return front
+
+    async def _start_front(self, front: Front, public: socket.socket, bridge: socket.socket) -> None:
+        from bot.front.app import bridge_app, public_app, uvicorn_config
+
+        await front.start()
+        self._cleanup.push_async_callback(front.stop)
+        for app, listener in ((public_app(front), public), (bridge_app(front), bridge)):
+            server = _Server(uvicorn_config(app))
             self._servers.append(server)
             self._serving.append(asyncio.create_task(server.serve([listener])))
 
@@ -184,7 +208,23 @@ def stop_signals() -> Iterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-class BackgroundServer(uvicorn.Server):
+async def _bot_name(front: Front) -> str | None:
+    """The bot's username, None where Telegram is away; raises :class:`SettingsError` where it refuses the token."""
+    from bot.front.telegram import TelegramUnavailable
+
+    try:
+        answer = await front.api.raw("getMe", {}, timeout=_TELEGRAM_WITHIN)
+    except TelegramUnavailable:
+        return None
+    if answer.status in (401, 404):
+        raise SettingsError("Telegram refuses ZAKI_TELEGRAM_TOKEN; set it to your bot's token from @BotFather.")
+    try:
+        return str(json.loads(answer.body)["result"]["username"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+class _Server(uvicorn.Server):
     """One of several servers in a loop: signals are the service's."""
 
     @contextlib.contextmanager

@@ -44,7 +44,6 @@ _MUST_BE_OFF = {
     "hosts": "names of hosts",
     "mounts": "mounts besides its own volume",
     "uploads": "files of the host",
-    "must_run": "to be started by Pulumi",
 }
 _PRIVATE = {"ipc_mode": "another IPC namespace", "cgroupns_mode": "another cgroup namespace"}
 _NO_NEW_PRIVILEGES = ("no-new-privileges", "no-new-privileges:true")
@@ -109,6 +108,8 @@ def _container(stack: str, asked: Mapping[str, Any]) -> Iterator[str]:
     yield from _address(asked)
     if (image := asked.get("image")) is not _HIDDEN and not is_digest(str(image)):
         yield "has an image without a digest"
+    if _known(asked, "must_run"):
+        yield "asks to be started by Pulumi"
     if asked.get("restart") not in ("no", _HIDDEN):
         yield "asks to be restarted by Docker"
     if is_instance_id(stack):

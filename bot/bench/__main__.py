@@ -5,31 +5,60 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable
-from enum import StrEnum
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import typer
 
 from bot.bench.figures import Figure, Report, print_line, print_table
 
+app = typer.Typer(help="Measure one of the figures on this machine.", no_args_is_help=True, add_completion=False)
 
-class Name(StrEnum):
-    """What can be measured."""
-
-    FIRST_MESSAGE = "first-message"
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a line and nothing else.")]
+Tell = Callable[[str], None]
 
 
-def bench(
-    name: Annotated[Name, typer.Argument(help="What to measure.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line and nothing else.")] = False,
-    rounds: Annotated[int, typer.Option(min=1, help="How many times.")] = 3,
+@app.command("first-message")
+def first_message(
+    as_json: AsJson = False,
+    rounds: Annotated[int, typer.Option(min=1, help="How many times each side is measured.")] = 3,
 ) -> None:
-    """Measure one of the figures on this machine."""
+    """From a stranger's first message to the first reply, beside `openclaw fleet create` and its first turn."""
+    from bot.bench.first_message import measure
+
+    _run(lambda report, tell: measure(rounds, report, tell), as_json=as_json)
+
+
+@app.command("hot-path")
+def hot_path(
+    as_json: AsJson = False,
+    rate: Annotated[float, typer.Option(min=1, help="Updates a second.")] = 200,
+    people: Annotated[int, typer.Option(min=1, max=200, help="How many people write.")] = 50,
+    seconds: Annotated[float, typer.Option(min=1, help="For how long.")] = 60,
+) -> None:
+    """From an update's arrival to its acknowledgement and delivery, on both databases; memory of an idle service."""
+    from bot.bench.hot_path import Shape, measure
+
+    _run(lambda report, tell: measure(Shape(rate, people, seconds), report, tell), as_json=as_json)
+
+
+@app.command("up-scale")
+def up_scale(
+    as_json: AsJson = False,
+    stacks: Annotated[int, typer.Option(min=2, help="How many users' stacks there are in the end.")] = 1000,
+    rounds: Annotated[int, typer.Option(min=1, help="How many times each `up` is measured.")] = 10,
+) -> None:
+    """A user's first `up` and one without changes, with one user's stack present and with many."""
+    from bot.bench.up_scale import measure
+
+    _run(lambda report, tell: measure(stacks, rounds, report, tell), as_json=as_json)
+
+
+def _run(measure: Callable[[Report, Tell], Awaitable[None]], *, as_json: bool) -> None:
     from bot import logs
     from bot.cli.errors import explain
 
-    logs.configure(level=logging.WARNING)
+    logs.configure(level=logging.ERROR)
     found: list[Figure] = []
 
     def report(figure: Figure) -> None:
@@ -40,8 +69,11 @@ def bench(
     def tell(words: str) -> None:
         typer.echo(words, err=True)
 
+    async def measured() -> None:
+        await measure(report, tell)
+
     try:
-        asyncio.run(_measure(name, rounds, report, tell))
+        asyncio.run(measured())
     except Exception as error:
         sentence, code = explain(error)
         tell(sentence)
@@ -50,13 +82,5 @@ def bench(
         print_table(found)
 
 
-async def _measure(name: Name, rounds: int, report: Report, tell: Callable[[str], None]) -> None:
-    match name:
-        case Name.FIRST_MESSAGE:
-            from bot.bench.first_message import measure
-
-            await measure(rounds, report, tell)
-
-
 if __name__ == "__main__":
-    typer.run(bench)
+    app(prog_name="scripts/bench")

@@ -12,11 +12,9 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-import uvicorn
 from sqlalchemy import select
 
 from bot.bench.figures import Figure, Report
@@ -24,10 +22,9 @@ from bot.bench.fleet import Fleet
 from bot.demo.app import Demo, running_demo
 from bot.demo.clean import clean
 from bot.demo.say import Answer, say
-from bot.listeners import listen, url_of
 from bot.nudge import Topic
-from bot.serve import BackgroundServer
 from bot.standins.model.app import echo_app
+from bot.standins.serving import running as serving
 from bot.store.tables import Instance, User, Wanted
 from bot.timeline import Stage
 from bot.toolchain import Toolchain
@@ -47,8 +44,9 @@ async def measure(rounds: int, report: Report, tell: Callable[[str], None]) -> N
     creates: list[float] = []
     state = folder / "state"
     try:
-        async with running_demo(state, 0, tell) as demo, _model(demo) as model_url:
-            fleet = Fleet(toolchain, folder / "fleet", toolchain.image_tag, model_url)
+        # The peer's cells reach the model at this host's address on the demo's bridge.
+        async with running_demo(state, 0, tell) as demo, serving(echo_app(), str(demo.service.host.gateway)) as model:
+            fleet = Fleet(toolchain, folder / "fleet", toolchain.image_tag, f"{model}/v1")
             for number in range(1, rounds + 1):
                 tell(f"round {number} of {rounds}: ours")
                 ours.append(await _ours(demo))
@@ -87,7 +85,8 @@ async def _ours(demo: Demo) -> Answer:
                 await people.wish(session, user, Wanted.ABSENT)
         demo.service.nudge.ring(Topic.WISHES)
         if user is not None:
-            await asyncio.wait_for(_until_gone(demo, user), _REMOVED_WITHIN)
+            async with asyncio.timeout(_REMOVED_WITHIN):
+                await _until_gone(demo, user)
 
 
 async def _until_gone(demo: Demo, user: User) -> None:
@@ -110,20 +109,6 @@ async def _peer(fleet: Fleet, name: str) -> tuple[float, float]:
         return created, time.monotonic() - began
     finally:
         await fleet.remove(name)
-
-
-@asynccontextmanager
-async def _model(demo: Demo) -> AsyncIterator[str]:
-    """The echo model where the peer's cells reach it: at this host's address on the demo's bridge."""
-    with listen(str(demo.service.host.gateway), 0, "another bridge", free=True) as listener:
-        config = uvicorn.Config(echo_app(), log_config=None, access_log=False, timeout_graceful_shutdown=5)
-        server = BackgroundServer(config)
-        serving = asyncio.create_task(server.serve([listener]))
-        try:
-            yield f"{url_of(listener)}/v1"
-        finally:
-            server.should_exit = True
-            await serving
 
 
 def _parts(answer: Answer) -> dict[str, float]:

@@ -15,6 +15,8 @@ _OURS = ("bot", "infra")
 
 def explain(error: Exception) -> tuple[str, ExitCode]:
     """The sentence and the exit code of what ended a command."""
+    if isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        return explain(error.exceptions[0])
     if isinstance(error, CliError):
         return str(error), error.code
     names = {cls.__name__ for cls in type(error).__mro__}

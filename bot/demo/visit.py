@@ -29,7 +29,8 @@ async def visit(state: Path, page: str, text: str, watch: Watch) -> Answer:
                 return await say(people, database, person, text, watch)
             finally:
                 await wish_for_rest(database, person.id)
-                await asyncio.wait_for(_until_stopped(database, person.id), _STOP_WITHIN)
+                async with asyncio.timeout(_STOP_WITHIN):
+                    await _until_stopped(database, person.id)
     finally:
         await database.close()
 

@@ -27,6 +27,8 @@ _log = structlog.get_logger(__name__)
 #: Seconds before a task that failed is started again; doubled each time.
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
+#: Seconds within which a database that works answers.
+_PING_WITHIN = 5.0
 #: Seconds that requests under way get when the service stops.
 _GRACE = 10
 
@@ -75,7 +77,8 @@ class Front:
         """`ok`, or why not, for the database and each task that runs behind."""
         found = {name: self._failing.get(name, "ok") for name in self._tasks}
         try:
-            await asyncio.wait_for(self.context.database.ping(), 5.0)
+            async with asyncio.timeout(_PING_WITHIN):
+                await self.context.database.ping()
         except (TimeoutError, *DATABASE_ERRORS) as error:
             return {"database": reason(error), **found}
         return {"database": "ok", **found}

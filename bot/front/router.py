@@ -223,7 +223,8 @@ class Router:
                 return
             if pause > 0:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(lane.bell.wait(), pause)
+                    async with asyncio.timeout(pause):
+                        await lane.bell.wait()
 
     async def _step(self, lane: _Lane) -> float | None:
         """Take care of one thing; the seconds until the next look, None where nothing is left."""

@@ -42,4 +42,5 @@ class TypingSign:
                     await self._outbox.pass_by(BotCall("sendChatAction", params, telegram_id))
             pause = max(0.1, min(self._due.values()) - time.monotonic()) if self._due else None
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._bell.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._bell.wait()

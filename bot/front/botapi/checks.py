@@ -46,8 +46,8 @@ _NEVER = _words(
 )
 #: Words in the name of an unknown field that make it one to refuse.
 _SUSPECT = re.compile(
-    r"chat|user|from|sender|receiver|recipient|peer|member|channel|business|inline|account|connection|owner|admin"
-    r"|url|token|secret|webhook|certificate|query|paid|star|gift|price|invoice|payload|provider",
+    r"chat|user|channel|business|inline|(?:^|_)(?:from|sender|receiver|recipient|peer|member|account|connection|owner"
+    r"|admin|url|token|secret|webhook|certificate|query|paid|stars?|gift|price|invoice|payload|provider)(?:_|\Z)",
     re.IGNORECASE,
 )
 _BUTTON = frozenset({"text", "callback_data", "url", "copy_text", "style", "icon_custom_emoji_id"})
@@ -59,6 +59,9 @@ _MARKUP = _words(
 #: Where a text is a file: an id, a URL or `attach://` a part of the request.
 _FILE = _words("media photo audio document video animation voice video_note sticker thumbnail thumb cover live_photo")
 _ID = re.compile(r"-?[0-9]{1,19}\Z")
+#: Unknown fields that were logged: each once, and not without end, as instances choose the names.
+_told: set[str] = set()
+_MOST_TOLD = 100
 #: The Bot API promises ids that a double holds.
 _LARGEST_ID = 2**53
 
@@ -106,7 +109,9 @@ def _check_field(method: Method, name: str) -> None:
         return
     if name in _NEVER or _SOMEBODY.match(name) or _SUSPECT.search(name):
         raise forbidden(f"{method.name} with {name} is not for an assistant")
-    _log.info("an unknown field is passed on", method=method.name, field=name)
+    if name not in _told and len(_told) < _MOST_TOLD:
+        _told.add(name)
+        _log.info("an unknown field is passed on", method=method.name, field=name)
 
 
 def _check_nested(params: Mapping[str, Any], owner: int) -> None:

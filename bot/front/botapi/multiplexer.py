@@ -74,10 +74,10 @@ class Multiplexer:
         """Write down what was refused, within bounds that no instance can exceed."""
         at = now()
         written = self._audited.setdefault(caller.id, deque(maxlen=_MOST_AUDITED))
-        _log.warning("a call of an instance was refused", instance=caller.id, method=method, reason=description)
         if len(written) == _MOST_AUDITED and written[0] > at - _AUDIT_SPAN:
             return
         written.append(at)
+        _log.warning("a call of an instance was refused", instance=caller.id, method=method, reason=description)
         async with self._context.database.write() as session:
             session.add(AuditEntry(at=at, instance_id=caller.id, action=f"botapi.{method}"[:64], detail=description))
 

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 import httpx
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from bot.front import metrics
+from bot.front.inbox import DATABASE_ERRORS
 from bot.front.models import events
 from bot.front.models.breaker import Attempt, BreakerOpen
 from bot.front.models.errors import ModelError, provider_failed, unavailable
@@ -173,7 +173,7 @@ class Call:
                 duration=time.monotonic() - self._started,
                 status=self._status,
             )
-        except SQLAlchemyError:
+        except DATABASE_ERRORS:
             # What was entered before the call stays: the estimate of its prompt.
             _log.exception("a model call could not be settled", usage=self._entry.usage_id)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import structlog
 from fastapi import APIRouter
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -12,6 +11,7 @@ from bot.credentials import instance_of_model_key
 from bot.front import metrics
 from bot.front.context import FrontContext
 from bot.front.guard import CallingInstance, identify
+from bot.front.inbox import DATABASE_ERRORS
 from bot.front.models.call import Call
 from bot.front.models.errors import ModelError, not_served, unavailable, unknown_key
 from bot.front.models.requests import MODEL, parse, read_body
@@ -37,7 +37,7 @@ def router(context: FrontContext, state: ModelsState) -> APIRouter:
         except ModelError as error:
             metrics.MODEL_REQUESTS.labels(str(error.status)).inc()
             return error.response()
-        except SQLAlchemyError:
+        except DATABASE_ERRORS:
             _log.exception("the database does not answer")
             metrics.MODEL_REQUESTS.labels("503").inc()
             return unavailable("Zaki's database does not answer; try again soon.", 5.0).response()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from bot.front.outbox.calls import EDITS, MESSAGES_OF_A_CALL, makes_messages, makes_several, provisional_id
+from bot.front.outbox.calls import DELETES, EDITS, MESSAGES_OF_A_CALL, makes_messages, makes_several, provisional_id
 
 DONE: dict[str, Any] = {"ok": True, "result": True}
 _SHOWN = ("text", "caption")
@@ -15,6 +15,12 @@ _SHOWN = ("text", "caption")
 def refusal(code: int, description: str) -> dict[str, Any]:
     """An error as the Bot API writes it."""
     return {"ok": False, "error_code": code, "description": description}
+
+
+def gone(method: str) -> dict[str, Any]:
+    """Telegram's words for a message that is not there."""
+    verb = "delete" if method in DELETES else "react" if method == "setMessageReaction" else "edit"
+    return refusal(400, f"Bad Request: message to {verb} not found")
 
 
 def provisional(row: int, method: str, chat_id: int, params: Mapping[str, Any]) -> dict[str, Any]:

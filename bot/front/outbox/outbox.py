@@ -22,6 +22,7 @@ from bot.front.outbox.answers import DONE, provisional, refusal
 from bot.front.outbox.calls import BotCall, with_numbers
 from bot.front.outbox.dispatch import Backoff, Dispatcher, seconds_of_429
 from bot.front.outbox.limits import Limits, Pacer
+from bot.front.outbox.putting import put
 from bot.front.outbox.spool import Spool
 from bot.front.outbox.waiters import Waiters
 from bot.front.telegram import TelegramApi, TelegramUnavailable
@@ -70,7 +71,7 @@ class Outbox:
 
     async def enqueue(self, session: AsyncSession, call: BotCall) -> int:
         """Put a call in within the caller's transaction; its row. Call :meth:`ring` after the commit."""
-        queued = await rows.put(session, call, self.spool.folder)
+        queued = await put(session, call, self.spool.folder)
         self._discard_after(session, queued.dropped)
         return queued.row
 
@@ -93,7 +94,7 @@ class Outbox:
             async with self._database.write() as session:
                 if await self._is_full(session, call.chat_id):
                     return refusal(400, "Bad Request: too many messages wait for this chat; send fewer")
-                queued = await rows.put(session, call, self.spool.folder)
+                queued = await put(session, call, self.spool.folder)
                 self._discard_after(session, queued.dropped)
                 future = self._waiters.add(queued.row) if queued.answer is None else None
             kept = future is not None

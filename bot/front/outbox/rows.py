@@ -1,4 +1,4 @@
-"""The outbox's rows: put in, merged, taken for sending, settled. Each function works in the caller's transaction."""
+"""The outbox's rows: looked for, taken for sending, settled. Each function works in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -11,20 +11,16 @@ from sqlalchemy import delete, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bot.front import seen_files
-from bot.front.outbox.answers import DONE, refusal
+from bot.front.outbox.answers import gone, refusal
 from bot.front.outbox.calls import (
-    DELETES,
-    EDITS,
-    BotCall,
     makes_messages,
     map_message_ids,
     message_ids,
     number_of,
     provisional_id,
     row_of,
-    with_numbers,
 )
-from bot.front.outbox.merging import merged_edit
+from bot.front.outbox.spool import upload_of
 from bot.front.telegram import Upload
 from bot.store.database import now
 from bot.store.tables import OutboxMessage, OutboxStatus
@@ -35,11 +31,11 @@ _MOST_SENDINGS = 4
 _KEPT = 48 * 3600.0
 _KEPT_PROVISIONAL = 30 * 86400.0
 
-_OPEN = OutboxMessage.finished_at.is_(None)
-_GONE = "Bad Request: message to edit not found"
+#: What waits for Telegram.
+OPEN = OutboxMessage.finished_at.is_(None)
 
 # One step of the index for each chat, however many rows it has.
-_OPEN_CHATS = text(
+_CHATS = text(
     "WITH RECURSIVE chats (chat_id) AS ("
     " SELECT MIN(chat_id) FROM outbox WHERE finished_at IS NULL"
     " UNION ALL"
@@ -47,17 +43,6 @@ _OPEN_CHATS = text(
     " FROM chats WHERE chats.chat_id IS NOT NULL"
     ") SELECT chat_id FROM chats WHERE chat_id IS NOT NULL"
 )
-
-
-@dataclass(frozen=True)
-class Queued:
-    """What became of a call that was put in."""
-
-    row: int
-    #: None: it waits for Telegram; else the answer, for Telegram need not be asked.
-    answer: dict[str, Any] | None = None
-    #: Spooled files that nobody wants any more once the transaction is committed.
-    dropped: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -76,72 +61,43 @@ class Taken:
     answer: dict[str, Any] | None
 
 
-async def put(session: AsyncSession, call: BotCall, spool: Path) -> Queued:
-    """Put a call in; an edit or a deletion of what still waits changes that instead."""
-    params = with_numbers(call.params)
-    target: int | None = None
-    if call.method in EDITS or call.method == "deleteMessage":
-        target = number_of(params.get("message_id"))
-    if call.method in EDITS and target is not None:
-        merged = await _merge(session, call, params, target)
-        if merged is not None:
-            return merged
-    dropped: list[Path] = []
-    if call.method in DELETES:
-        settled = await _drop(session, call, params, spool, dropped)
-        if settled is not None:
-            return Queued(settled, DONE, dropped)
-    row = OutboxMessage(
-        instance_id=call.instance_id,
-        chat_id=call.chat_id,
-        method=call.method,
-        params=params,
-        files=[_noted(file) for file in call.files] or None,
-        message_id=target,
-        created_at=now(),
-    )
-    session.add(row)
-    await session.flush()
-    return Queued(row.id, dropped=dropped)
-
-
 async def open_chats(session: AsyncSession) -> list[int]:
     """The chats that have something to send."""
-    return [int(chat) for chat in (await session.scalars(_OPEN_CHATS)).all()]
+    return [int(chat) for chat in (await session.scalars(_CHATS)).all()]
 
 
 async def waiting_in(session: AsyncSession, chat_id: int, most: int) -> int:
     """How many calls wait for a chat, counted up to `most`."""
-    query = select(OutboxMessage.id).where(OutboxMessage.chat_id == chat_id, _OPEN).limit(most)
+    query = select(OutboxMessage.id).where(OutboxMessage.chat_id == chat_id, OPEN).limit(most)
     return len((await session.scalars(query)).all())
 
 
 async def spooled(session: AsyncSession) -> set[str]:
     """Names of the files that waiting calls want."""
-    rows = await session.scalars(select(OutboxMessage.files).where(_OPEN, OutboxMessage.files.is_not(None)))
+    rows = await session.scalars(select(OutboxMessage.files).where(OPEN, OutboxMessage.files.is_not(None)))
     return {str(file["path"]) for files in rows for file in files or ()}
 
 
 async def next_method(session: AsyncSession, chat_id: int) -> str | None:
     """What the chat's next call is; None: there is none."""
-    query = select(OutboxMessage.method).where(OutboxMessage.chat_id == chat_id, _OPEN).order_by(OutboxMessage.id)
+    query = select(OutboxMessage.method).where(OutboxMessage.chat_id == chat_id, OPEN).order_by(OutboxMessage.id)
     return await session.scalar(query.limit(1))
 
 
 async def take(session: AsyncSession, chat_id: int, spool: Path) -> Taken | None:
     """The chat's next call, marked as being sent; None: there is none."""
-    query = select(OutboxMessage).where(OutboxMessage.chat_id == chat_id, _OPEN).order_by(OutboxMessage.id).limit(1)
+    query = select(OutboxMessage).where(OutboxMessage.chat_id == chat_id, OPEN).order_by(OutboxMessage.id).limit(1)
     row = await session.scalar(query.with_for_update())
     if row is None:
         return None
     cut_off = row.status in (OutboxStatus.SENDING, OutboxStatus.UNCERTAIN)
     in_doubt = cut_off and makes_messages(row.method)
-    params, answer = await _with_real_ids(session, chat_id, row.params)
+    params, answer = await _with_real_ids(session, chat_id, row.method, row.params)
     if answer is None and in_doubt and row.attempts >= _MOST_SENDINGS:
         answer = refusal(400, "Bad Request: the message was cut off in flight too often; it may have been shown")
     row.status = OutboxStatus.UNCERTAIN if in_doubt else OutboxStatus.SENDING
     row.attempts += 1
-    files = [_upload(file, spool) for file in row.files or ()]
+    files = [upload_of(file, spool) for file in row.files or ()]
     return Taken(row.id, row.method, params, row.instance_id, files, in_doubt, row.created_at, answer)
 
 
@@ -221,7 +177,7 @@ async def forget(session: AsyncSession, chat_id: int, spool: Path) -> list[Path]
         .returning(OutboxMessage.files)
         .execution_options(synchronize_session=False)
     )
-    return [_upload(file, spool).path for files in removed.all() for file in files or ()]
+    return [upload_of(file, spool).path for files in removed.all() for file in files or ()]
 
 
 async def prune(session: AsyncSession) -> None:
@@ -233,81 +189,8 @@ async def prune(session: AsyncSession) -> None:
         await session.execute(delete(OutboxMessage).where(OutboxMessage.finished_at < now() - kept, condition))
 
 
-async def _merge(session: AsyncSession, call: BotCall, params: dict[str, Any], target: int) -> Queued | None:
-    """Change what still waits: the message itself, or the latest edit of it."""
-    latest = await session.scalar(
-        select(OutboxMessage)
-        .where(OutboxMessage.chat_id == call.chat_id, _OPEN, OutboxMessage.message_id == target)
-        .order_by(OutboxMessage.id.desc())
-        .limit(1)
-        .with_for_update()
-    )
-    if latest is not None:
-        if latest.method != call.method or latest.status != OutboxStatus.PENDING or latest.files or call.files:
-            return None
-        latest.params = params
-        return Queued(latest.id)
-    place = row_of(target)
-    if place is None:
-        return None
-    row = await session.get(OutboxMessage, place[0], with_for_update=True)
-    if row is None or row.chat_id != call.chat_id or not makes_messages(row.method):
-        return Queued(place[0], refusal(400, _GONE))
-    if row.status == OutboxStatus.FAILED:
-        return Queued(row.id, refusal(400, _GONE))
-    changed = merged_edit(row.method, row.params, call.method, params) if row.status == OutboxStatus.PENDING else None
-    if changed is None:
-        return None
-    row.params = changed
-    return Queued(row.id)
-
-
-async def _drop(
-    session: AsyncSession, call: BotCall, params: dict[str, Any], spool: Path, dropped: list[Path]
-) -> int | None:
-    """Take back what still waits of the messages to delete; the row that stood for it where nothing else is left."""
-    given = params.get("message_ids") if call.method == "deleteMessages" else [params.get("message_id")]
-    left: list[Any] = []
-    settled: int | None = None
-    for value in given if isinstance(given, list) else []:
-        message_id = number_of(value)
-        place = row_of(message_id) if message_id is not None else None
-        row = await session.get(OutboxMessage, place[0], with_for_update=True) if place else None
-        if row is None or row.chat_id != call.chat_id or row.status != OutboxStatus.PENDING:
-            left.append(value)
-            continue
-        _end(row, spool, dropped)
-        settled = row.id
-    for value in given if isinstance(given, list) else []:
-        waiting = await session.scalars(
-            select(OutboxMessage)
-            .where(
-                OutboxMessage.chat_id == call.chat_id,
-                _OPEN,
-                OutboxMessage.message_id == number_of(value),
-                OutboxMessage.status == OutboxStatus.PENDING,
-                OutboxMessage.method.in_(EDITS),
-            )
-            .with_for_update()
-        )
-        for row in waiting:
-            _end(row, spool, dropped)
-    if call.method == "deleteMessages":
-        params["message_ids"] = left
-    return settled if not left else None
-
-
-def _end(row: OutboxMessage, spool: Path, dropped: list[Path]) -> None:
-    row.status = OutboxStatus.FAILED
-    row.last_error = "Deleted before it was sent."
-    row.response = refusal(400, _GONE)
-    row.finished_at = now()
-    dropped.extend(_upload(file, spool).path for file in row.files or ())
-    row.params, row.files = {}, None
-
-
 async def _with_real_ids(
-    session: AsyncSession, chat_id: int, params: Mapping[str, Any]
+    session: AsyncSession, chat_id: int, method: str, params: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Params with Telegram's ids alone, and a refusal where the message that they are about was never sent."""
     found: dict[int, int | None] = {}
@@ -325,24 +208,4 @@ async def _with_real_ids(
         found[number] = await real_id(session, chat_id, number)
     known = map_message_ids(params, lambda value: found.get(number_of(value) or 0, value))
     lost = ("message_id" in params and "message_id" not in known) or known.get("message_ids") == []
-    return known, refusal(400, _GONE) if lost else None
-
-
-def _noted(file: Upload) -> dict[str, Any]:
-    return {
-        "field": file.field,
-        "path": file.path.name,
-        "filename": file.filename,
-        "content_type": file.content_type,
-        "size": file.size,
-    }
-
-
-def _upload(noted: Mapping[str, Any], spool: Path) -> Upload:
-    return Upload(
-        field=str(noted["field"]),
-        path=spool / Path(str(noted["path"])).name,
-        filename=str(noted["filename"]),
-        content_type=str(noted["content_type"]),
-        size=int(noted["size"]),
-    )
+    return known, gone(method) if lost else None

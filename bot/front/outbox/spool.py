@@ -6,9 +6,11 @@ import contextlib
 import os
 import secrets
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from bot.front.telegram import Upload
 
 #: What Telegram takes from a bot, bytes.
 LARGEST_FILE = 50 * 2**20
@@ -114,6 +116,28 @@ class SpooledFile:
                 self._file.close()
         finally:
             self._spool.discard([self.path])
+
+
+def note_of(file: Upload) -> dict[str, Any]:
+    """A spooled file as a row keeps it."""
+    return {
+        "field": file.field,
+        "path": file.path.name,
+        "filename": file.filename,
+        "content_type": file.content_type,
+        "size": file.size,
+    }
+
+
+def upload_of(note: Mapping[str, Any], folder: Path) -> Upload:
+    """The spooled file that a row tells of."""
+    return Upload(
+        field=str(note["field"]),
+        path=folder / Path(str(note["path"])).name,
+        filename=str(note["filename"]),
+        content_type=str(note["content_type"]),
+        size=int(note["size"]),
+    )
 
 
 def _owner(name: str) -> str:

@@ -81,13 +81,15 @@ def _help(_asked: Asked, _match: re.Match[str]) -> Reply:
         "- `time` says what time it is\n"
         "- `what did I say` repeats your words before these\n"
         '- `tool: ls {"path": "."}` uses one of the assistant\'s tools\n'
-        "- `error 500` fails as a provider would"
+        "- `error 400` fails as a provider would; after `error 500` the assistant tries again for minutes"
     )
 
 
 def _count(_asked: Asked, match: re.Match[str]) -> Reply:
     last = min(int(match[1]), 50)
-    return Reply(pieces=[str(number) if number == 1 else f", {number}" for number in range(1, last + 1)], pause=SLOWLY)
+    numbers = [f" {number}" for number in range(1, last + 1)]
+    # OpenClaw shows nothing of a message before its first 30 characters.
+    return Reply(pieces=["Watch this message grow while I count:", *numbers], pause=SLOWLY)
 
 
 def _wait(_asked: Asked, match: re.Match[str]) -> Reply:
@@ -120,7 +122,7 @@ def _before(asked: Asked, _match: re.Match[str]) -> Reply:
 
 
 def _error(_asked: Asked, match: re.Match[str]) -> Reply:
-    status = int(match[1] or 500)
+    status = int(match[1] or 400)
     if not 400 <= status <= 599:
         return _say("Give a status from 400 to 599.")
     return Reply(failure=Failure(status, "The echo model fails because it was asked to."))

@@ -1,6 +1,7 @@
 """`python -m bot.standins.telegram`: the simulator alone."""
 
 import asyncio
+import os
 import secrets
 from typing import Annotated
 
@@ -28,7 +29,8 @@ def main(
     try:
         asyncio.run(serve(create_app(config), host, port))
     except OSError as error:
-        typer.echo(f"Cannot listen on {host}:{port} ({error.strerror}); choose another --port.", err=True)
+        reason = os.strerror(error.errno or 0)
+        typer.echo(f"Cannot listen on {host}:{port} ({reason}); choose another --port.", err=True)
         raise typer.Exit(1) from None
 
 

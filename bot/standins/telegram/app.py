@@ -24,7 +24,7 @@ def create_app(config: SimulatorConfig, clock: Clock | None = None) -> FastAPI:
         yield
         await simulator.close()
 
-    app = FastAPI(title="Telegram simulator", lifespan=lifespan)
+    app = FastAPI(title="Telegram simulator", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.simulator = simulator
     app.include_router(bot_router(simulator))
     app.include_router(sim_router(simulator))

@@ -3,11 +3,11 @@
 import hmac
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from bot.standins.telegram.errors import ApiError, too_many_requests
+from bot.standins.telegram.errors import ApiError, bad_request, too_many_requests
 from bot.standins.telegram.faults import Fault, FaultKind
 from bot.standins.telegram.methods import METHODS
 from bot.standins.telegram.params import Params, read_params
@@ -37,6 +37,8 @@ def bot_router(simulator: Simulator) -> APIRouter:
             params = await read_params(request)
         except ApiError as error:
             return _json(error)
+        except HTTPException as error:
+            return _json(bad_request(str(error.detail)))
         return await _answer_with_faults(simulator, method, params)
 
     @router.get("/file/bot{token}/{path:path}")

@@ -1,18 +1,16 @@
 """Command lists by scope and language: https://core.telegram.org/bots/api#determining-list-of-commands."""
 
-from typing import Any
-
 from bot.standins.telegram.errors import bad_request
 from bot.standins.telegram.state import Chat, Json, Profile
 
 _PLAIN_SCOPES = frozenset({"default", "all_private_chats", "all_group_chats", "all_chat_administrators"})
 
 
-def scope_key(scope: Any) -> str:
+def scope_key(scope: Json) -> str:
     """A scope as one string; raises ApiError 400 if it is none of the Bot API's."""
-    kind = scope.get("type", "default") if isinstance(scope, dict) else "default"
+    kind = str(scope.get("type", "default"))
     if kind in _PLAIN_SCOPES:
-        return str(kind)
+        return kind
     if kind in {"chat", "chat_administrators"}:
         return f"{kind}:{scope.get('chat_id')}"
     if kind == "chat_member":

@@ -6,7 +6,7 @@ from bot.standins.telegram.entities import find_entities, trimmed, utf16_length
 from bot.standins.telegram.errors import bad_request, forbidden
 from bot.standins.telegram.html_markup import parse_html
 from bot.standins.telegram.markdown_markup import parse_markdown, parse_markdown_v2
-from bot.standins.telegram.params import Params
+from bot.standins.telegram.params import Params, as_integer
 from bot.standins.telegram.simulator import Simulator
 from bot.standins.telegram.state import Chat, Json
 
@@ -38,7 +38,7 @@ def formatted(params: Params, text_name: str, entities_name: str) -> tuple[str, 
             raise bad_request("unsupported parse_mode")
         text, entities = _PARSERS[mode](source)
     else:
-        text, entities = source, list(params.object(entities_name) or [])
+        text, entities = source, _given_entities(params, entities_name)
     text, entities = trimmed(text, entities)
     return text, find_entities(text, entities)
 
@@ -53,7 +53,7 @@ def text_content(params: Params) -> Json:
     content: Json = {"text": text}
     if entities:
         content["entities"] = entities
-    if options := params.object("link_preview_options"):
+    if options := params.mapping("link_preview_options"):
         content["link_preview_options"] = options
     return content
 
@@ -71,13 +71,15 @@ def caption_content(params: Params) -> Json:
 
 def inline_keyboard(params: Params) -> Json:
     """`reply_markup` of a message if it is an inline keyboard with buttons, else nothing."""
-    markup = params.object("reply_markup")
-    if not isinstance(markup, dict) or not markup.get("inline_keyboard"):
+    rows = params.mapping("reply_markup").get("inline_keyboard")
+    if not rows:
         return {}
-    for row in markup["inline_keyboard"]:
+    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+        raise bad_request('field "inline_keyboard" of the InlineKeyboardMarkup must be an Array of Arrays')
+    for row in rows:
         for button in row:
             _check_button(button)
-    return {"reply_markup": {"inline_keyboard": markup["inline_keyboard"]}}
+    return {"reply_markup": {"inline_keyboard": rows}}
 
 
 def send(simulator: Simulator, chat: Chat, params: Params, content: Json) -> Json:
@@ -87,6 +89,15 @@ def send(simulator: Simulator, chat: Chat, params: Params, content: Json) -> Jso
         extra["has_protected_content"] = True
     _keep_reply_keyboard(simulator, chat, params)
     return simulator.new_message(chat, simulator.bot_user, content | extra)
+
+
+def _given_entities(params: Params, name: str) -> list[Json]:
+    entities = params.mappings(name)
+    for entity in entities:
+        places = (entity.get("offset"), entity.get("length"))
+        if not isinstance(entity.get("type"), str) or not all(isinstance(place, int) for place in places):
+            raise bad_request("can't parse MessageEntity: a type, an offset and a length are needed")
+    return entities
 
 
 def _check_button(button: Any) -> None:
@@ -100,14 +111,14 @@ def _check_button(button: Any) -> None:
 
 
 def _reply(simulator: Simulator, chat: Chat, params: Params) -> Json:
-    wanted = params.object("reply_parameters") or {
+    wanted = params.mapping("reply_parameters") or {
         "message_id": params.integer("reply_to_message_id"),
         "allow_sending_without_reply": params.flag("allow_sending_without_reply"),
     }
     if not wanted.get("message_id"):
         return {}
     source = simulator.chat(wanted["chat_id"]) if wanted.get("chat_id") else chat
-    message = source.messages.get(int(wanted["message_id"]))
+    message = source.messages.get(as_integer(wanted["message_id"]) or 0)
     if message is None or source is not chat:
         if wanted.get("allow_sending_without_reply"):
             return {}
@@ -124,9 +135,7 @@ def without_reply(message: Json) -> Json:
 
 
 def _keep_reply_keyboard(simulator: Simulator, chat: Chat, params: Params) -> None:
-    markup = params.object("reply_markup")
-    if not isinstance(markup, dict):
-        return
+    markup = params.mapping("reply_markup")
     if markup.get("keyboard"):
         chat.reply_keyboard = markup
     elif markup.get("remove_keyboard"):

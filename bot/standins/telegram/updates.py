@@ -61,6 +61,11 @@ class PendingUpdates:
         self.bell.ring()
         return update
 
+    def holds(self, update_id: int) -> bool:
+        """Whether this update still waits."""
+        self._drop_expired()
+        return update_id in self._updates
+
     def forget(self, update_id: int) -> None:
         self._updates.pop(update_id, None)
 

@@ -81,6 +81,8 @@ class Webhook:
 
     def forget_loaded(self) -> None:
         """Begin again with what is waiting in `updates`."""
+        for queue in self._queues.values():
+            queue.clear()
         self._queues.clear()
         self._loaded = 0
 
@@ -105,15 +107,16 @@ class Webhook:
 
     async def _work(self, settings: WebhookSettings, name: str, queue: deque[Update]) -> None:
         while queue:
-            await self._deliver(settings, queue[0])
-            self._updates.forget(queue.popleft().id)
+            update = queue.popleft()
+            await self._deliver(settings, update)
+            self._updates.forget(update.id)
         if self._queues.get(name) is queue:
             del self._queues[name]
         self._updates.bell.ring()
 
     async def _deliver(self, settings: WebhookSettings, update: Update) -> None:
         delay, failures = 1.0, 0
-        while update.expires_at >= self._clock.time():
+        while self._updates.holds(update.id):
             async with self._slots:
                 error, retry_after = await self._post(settings, update)
             if error is None:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pulumi
 import pytest
 from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks, reset_options, set_all_config, set_mocks
 from pulumi.runtime.stack import run_pulumi_func
 
 IMAGE = "sha256:" + "a" * 64
 
-Declare = Callable[[str, Callable[[], None], Mapping[str, str]], list[MockResourceArgs]]
 
+class Recorder(Mocks):
+    """What a program declared, in order, and the transforms that it registered with the engine."""
 
-class _Recorder(Mocks):
     def __init__(self) -> None:
         self.declared: list[MockResourceArgs] = []
+        self.transforms: list[pulumi.ResourceTransform] = []
 
     def call(self, args: MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
         assert args.token == "docker:index/getRemoteImage:getRemoteImage"
@@ -28,23 +32,40 @@ class _Recorder(Mocks):
         self.declared.append(args)
         return f"id-{args.name}", dict(args.inputs)
 
+    def register_transform(self, transform: pulumi.ResourceTransform) -> None:
+        self.transforms.append(transform)
 
-def _declare(stack: str, program: Callable[[], None], config: Mapping[str, str]) -> list[MockResourceArgs]:
-    recorder = _Recorder()
+    def inputs(self, kind: str) -> dict[str, Any]:
+        """The inputs of the one resource of a kind, for example `Container`."""
+        [found] = [args for args in self.declared if args.typ.endswith(f":{kind}")]
+        return found.inputs
 
-    async def run() -> None:
-        # The mocks leave some of Pulumi's own settings as the last program left them.
-        reset_options(project="zaki", stack=stack)
-        set_mocks(recorder, project="zaki", stack=stack)
-        set_all_config(dict(config))
-        await run_pulumi_func(program)
 
-    # Pulumi keeps what it is set to in context variables: each program in a context of its own.
-    contextvars.Context().run(asyncio.run, run())
-    return recorder.declared
+class Declare:
+    """Runs a program against the mocks."""
+
+    def __call__(self, stack: str, program: Callable[[], None], config: Mapping[str, str]) -> Recorder:
+        recorder = Recorder()
+
+        async def run() -> None:
+            # The mocks leave some of Pulumi's own settings as the last program left them.
+            reset_options(project="zaki", stack=stack)
+            set_mocks(recorder, project="zaki", stack=stack)
+            set_all_config(dict(config))
+            await run_pulumi_func(program)
+
+        with warnings.catch_warnings():
+            # The mocks open an event loop in each thread and close none.
+            warnings.simplefilter("ignore", ResourceWarning)
+            try:
+                # Pulumi keeps what it is set to in context variables: each program in a context of its own.
+                contextvars.Context().run(asyncio.run, run())
+            finally:
+                gc.collect()
+        return recorder
 
 
 @pytest.fixture
 def declare() -> Declare:
-    """Call it with a stack's name, a program and its configuration to get what was declared, in order."""
-    return _declare
+    """Call it with a stack's name, a program and its configuration."""
+    return Declare()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import pulumi
 import pytest
 import yaml  # type: ignore[import-untyped]
-from pulumi.runtime import MockResourceArgs
 
 from bot.hostfacts import HostFacts
 from bot.toolchain import read_pins
@@ -25,17 +23,10 @@ INSTANCE = InstanceSpec(
 )
 HOST = HostSpec(image="zaki/openclaw:1", host_file="/var/lib/zaki/host.json")
 
-Declare = Callable[[str, Callable[[], None], Mapping[str, str]], list[MockResourceArgs]]
 
-
-def _inputs(declared: list[MockResourceArgs], kind: str) -> dict[str, Any]:
-    [found] = [args for args in declared if args.typ.endswith(f":{kind}")]
-    return found.inputs
-
-
-def test_person_gets_a_hardened_container(declare: Declare) -> None:
+def test_person_gets_a_hardened_container(declare: Any) -> None:
     declared = declare(INSTANCE.id, main, INSTANCE.to_config())
-    container = _inputs(declared, "Container")
+    container = declared.inputs("Container")
     assert container["name"] == INSTANCE.id
     assert container["capabilities"] == {"drops": ["ALL"]}
     assert container["securityOpts"] == ["no-new-privileges"]
@@ -46,17 +37,17 @@ def test_person_gets_a_hardened_container(declare: Declare) -> None:
     assert container["networksAdvanced"] == [{"name": "zaki0", "ipv4Address": "10.86.0.7"}]
     assert "networkMode" not in container
     assert "ports" not in container
-    assert list(container["tmpfs"]) == ["/tmp"]
+    assert list(container["tmpfs"]) == ["/tmp"]  # noqa: S108
     assert container["volumes"] == [{"volumeName": INSTANCE.id, "containerPath": "/home/node"}]
 
 
-def test_pulumi_never_starts_a_container(declare: Declare) -> None:
-    container = _inputs(declare(INSTANCE.id, main, INSTANCE.to_config()), "Container")
+def test_pulumi_never_starts_a_container(declare: Any) -> None:
+    container = declare(INSTANCE.id, main, INSTANCE.to_config()).inputs("Container")
     assert (container["start"], container["mustRun"], container["restart"]) == (False, False, "no")
 
 
-def test_container_carries_its_owner_and_limits_as_labels(declare: Declare) -> None:
-    container = _inputs(declare(INSTANCE.id, main, INSTANCE.to_config()), "Container")
+def test_container_carries_its_owner_and_limits_as_labels(declare: Any) -> None:
+    container = declare(INSTANCE.id, main, INSTANCE.to_config()).inputs("Container")
     labels = {label["label"]: label["value"] for label in container["labels"]}
     assert labels == {
         "zaki.instance": INSTANCE.id,
@@ -67,13 +58,13 @@ def test_container_carries_its_owner_and_limits_as_labels(declare: Declare) -> N
     }
 
 
-def test_labels_of_a_volume_do_not_depend_on_the_plan(declare: Declare) -> None:
-    volume = _inputs(declare(INSTANCE.id, main, INSTANCE.to_config()), "Volume")
+def test_labels_of_a_volume_do_not_depend_on_the_plan(declare: Any) -> None:
+    volume = declare(INSTANCE.id, main, INSTANCE.to_config()).inputs("Volume")
     assert {label["label"] for label in volume["labels"]} == {"zaki.instance", "zaki.stack"}
 
 
-def test_host_declares_a_bridge_without_traffic_between_instances(declare: Declare) -> None:
-    network = _inputs(declare("dev", main, HOST.to_config()), "Network")
+def test_host_declares_a_bridge_without_traffic_between_instances(declare: Any) -> None:
+    network = declare("dev", main, HOST.to_config()).inputs("Network")
     assert network["driver"] == "bridge"
     assert network["options"] == {
         "com.docker.network.bridge.name": "zaki0",
@@ -82,8 +73,8 @@ def test_host_declares_a_bridge_without_traffic_between_instances(declare: Decla
     assert network["ipamConfigs"] == [{"subnet": "10.86.0.0/16", "gateway": "10.86.0.1", "ipRange": "10.86.255.0/24"}]
 
 
-def test_services_can_read_what_the_host_tells(declare: Declare, tmp_path: Path) -> None:
-    command = _inputs(declare("dev", main, HOST.to_config()), "Command")
+def test_services_can_read_what_the_host_tells(declare: Any, tmp_path: Path) -> None:
+    command = declare("dev", main, HOST.to_config()).inputs("Command")
     written = tmp_path / "host.json"
     written.write_text(command["stdin"])
     assert HostFacts.read(written) == HostFacts(
@@ -97,31 +88,31 @@ def test_services_can_read_what_the_host_tells(declare: Declare, tmp_path: Path)
     )
 
 
-def test_local_tag_is_told_by_its_content_and_never_pulled(declare: Declare) -> None:
+def test_local_tag_is_told_by_its_content_and_never_pulled(declare: Any) -> None:
     declared = declare("dev", main, HOST.to_config())
-    assert not [args for args in declared if args.typ.endswith("RemoteImage")]
-    assert json.loads(_inputs(declared, "Command")["stdin"])["image"].startswith("sha256:")
+    assert not [args for args in declared.declared if args.typ.endswith("RemoteImage")]
+    assert json.loads(declared.inputs("Command")["stdin"])["image"].startswith("sha256:")
 
 
-def test_digest_of_a_registry_is_pulled_and_kept(declare: Declare) -> None:
+def test_digest_of_a_registry_is_pulled_and_kept(declare: Any) -> None:
     reference = "registry.invalid/openclaw@" + IMAGE
     declared = declare("vm", main, HostSpec(image=reference, host_file="/etc/zaki/host.json").to_config())
-    assert _inputs(declared, "RemoteImage")["keepLocally"] is True
-    assert json.loads(_inputs(declared, "Command")["stdin"])["image"] == reference
+    assert declared.inputs("RemoteImage")["keepLocally"] is True
+    assert json.loads(declared.inputs("Command")["stdin"])["image"] == reference
 
 
-def test_stack_of_another_id_is_refused(declare: Declare) -> None:
+def test_stack_of_another_id_is_refused(declare: Any) -> None:
     with pytest.raises(pulumi.RunError, match=r"zaki:id is u-0123456789; set it to u-9999999999"):
         declare("u-9999999999", main, INSTANCE.to_config())
 
 
-def test_bad_configuration_is_one_sentence_before_anything_is_declared(declare: Declare) -> None:
+def test_bad_configuration_is_one_sentence_before_anything_is_declared(declare: Any) -> None:
     config = {**INSTANCE.to_config(), "zaki:memory_mib": "lots"}
     with pytest.raises(pulumi.RunError, match=r"zaki:memory_mib is 'lots'; give a whole number\."):
         declare(INSTANCE.id, main, config)
 
 
-def test_name_that_only_looks_like_a_persons_is_no_host(declare: Declare) -> None:
+def test_name_that_only_looks_like_a_persons_is_no_host(declare: Any) -> None:
     with pytest.raises(pulumi.RunError, match="zaki:id is unset"):
         declare("u-tooshort", main, HOST.to_config())
 

@@ -1,7 +1,6 @@
 """The bot's command menu and its button."""
 
 import re
-from typing import Any
 
 from bot.standins.telegram.commands import scope_key
 from bot.standins.telegram.errors import bad_request
@@ -13,7 +12,7 @@ _COMMAND = re.compile(r"/?[a-z0-9_]{1,32}")
 
 
 async def set_my_commands(simulator: Simulator, params: Params) -> bool:
-    commands = [_checked(command) for command in params.object("commands") or []]
+    commands = [_checked(command) for command in params.mappings("commands")]
     if len(commands) > 100:
         raise bad_request("BOT_COMMANDS_TOO_MUCH")
     simulator.profile.commands[_key(simulator, params)] = commands
@@ -32,7 +31,7 @@ async def get_my_commands(simulator: Simulator, params: Params) -> list[Json]:
 
 
 async def set_chat_menu_button(simulator: Simulator, params: Params) -> bool:
-    simulator.profile.menu_buttons[_menu_chat(simulator, params)] = params.object("menu_button") or {"type": "default"}
+    simulator.profile.menu_buttons[_menu_chat(simulator, params)] = params.mapping("menu_button") or {"type": "default"}
     simulator.events.publish("profile")
     return True
 
@@ -43,8 +42,8 @@ async def get_chat_menu_button(simulator: Simulator, params: Params) -> Json:
 
 
 def _key(simulator: Simulator, params: Params) -> tuple[str, str]:
-    scope = params.object("scope")
-    if isinstance(scope, dict) and "chat_id" in scope:
+    scope = params.mapping("scope")
+    if "chat_id" in scope:
         simulator.chat(scope["chat_id"])
     return scope_key(scope), params.text("language_code")
 
@@ -53,7 +52,7 @@ def _menu_chat(simulator: Simulator, params: Params) -> int | None:
     return simulator.chat(params.text("chat_id")).id if params.text("chat_id") else None
 
 
-def _checked(command: Any) -> Json:
+def _checked(command: Json) -> Json:
     name, description = str(command.get("command", "")), str(command.get("description", "")).strip()
     if not _COMMAND.fullmatch(name):
         raise bad_request("BOT_COMMAND_INVALID")

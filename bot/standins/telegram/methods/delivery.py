@@ -16,7 +16,7 @@ _SECRET = re.compile(r"[A-Za-z0-9_-]{1,256}")
 async def get_updates(simulator: Simulator, params: Params) -> list[Json]:
     if simulator.webhook.settings is not None:
         raise conflict(WEBHOOK_ACTIVE)
-    simulator.updates.allow(params.object("allowed_updates"))
+    simulator.updates.allow(_allowed_updates(params))
     return await simulator.polling.get(params.integer("offset"), params.integer("limit"), params.integer("timeout"))
 
 
@@ -30,7 +30,7 @@ async def set_webhook(simulator: Simulator, params: Params) -> bool:
         raise bad_request("secret token contains unallowed characters")
     if params.flag("drop_pending_updates"):
         simulator.updates.clear()
-    simulator.updates.allow(params.object("allowed_updates"))
+    simulator.updates.allow(_allowed_updates(params))
     simulator.polling.interrupt(WEBHOOK_SET)
     await simulator.webhook.set(
         WebhookSettings(
@@ -95,6 +95,12 @@ async def get_file(simulator: Simulator, params: Params) -> Json:
         "file_size": len(stored.content),
         "file_path": stored.path,
     }
+
+
+def _allowed_updates(params: Params) -> list[str] | None:
+    if not params.text("allowed_updates"):
+        return None
+    return [str(kind) for kind in params.sequence("allowed_updates")]
 
 
 METHODS = {

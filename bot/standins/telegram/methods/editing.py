@@ -9,7 +9,7 @@ from bot.standins.telegram.outgoing import (
     text_content,
     writable_chat,
 )
-from bot.standins.telegram.params import Params
+from bot.standins.telegram.params import Params, as_integer
 from bot.standins.telegram.simulator import Simulator
 from bot.standins.telegram.state import Chat, Json
 
@@ -38,7 +38,7 @@ async def edit_message_caption(simulator: Simulator, params: Params) -> Json:
 
 async def edit_message_media(simulator: Simulator, params: Params) -> Json:
     chat, message = _own_message(simulator, params)
-    media = params.object("media") or {}
+    media = params.mapping("media")
     inner = Params(media, params.uploads)
     content = media_content(simulator, str(media.get("type")), inner, "media") | caption_content(inner)
     return _edit(simulator, chat, message, _TEXT + _CAPTION + _MEDIA, content | inline_keyboard(params))
@@ -60,9 +60,9 @@ async def delete_message(simulator: Simulator, params: Params) -> bool:
 
 async def delete_messages(simulator: Simulator, params: Params) -> bool:
     chat = known_chat(simulator, params)
-    for message_id in params.object("message_ids") or []:
-        if int(message_id) in chat.messages:
-            simulator.delete_message(chat, int(message_id))
+    for message_id in map(as_integer, params.sequence("message_ids")):
+        if message_id in chat.messages:
+            simulator.delete_message(chat, message_id)
     return True
 
 
@@ -72,7 +72,7 @@ async def set_message_reaction(simulator: Simulator, params: Params) -> bool:
     if message_id not in chat.messages:
         raise bad_request("message to react not found")
     reactions = chat.reactions.setdefault(message_id, {})
-    reactions[simulator.config.bot_id] = params.object("reaction") or []
+    reactions[simulator.config.bot_id] = params.mappings("reaction")
     simulator.changed(chat, "reaction", message_id=message_id, reactions=list(reactions.values()))
     return True
 

@@ -22,7 +22,7 @@ def _sender(kind: str) -> Callable[[Simulator, Params], Awaitable[Json]]:
 
 async def send_media_group(simulator: Simulator, params: Params) -> list[Json]:
     chat = writable_chat(simulator, params)
-    items = params.object("media") or []
+    items = params.mappings("media")
     if not 2 <= len(items) <= 10:
         raise bad_request("there must be from 2 to 10 messages in an album")
     group = {"media_group_id": str(secrets.randbits(50))}

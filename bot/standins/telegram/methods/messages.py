@@ -1,6 +1,7 @@
 """Sends without a file."""
 
 import secrets
+from typing import Any
 
 from bot.standins.telegram.entities import utf16_length
 from bot.standins.telegram.errors import bad_request
@@ -76,9 +77,7 @@ async def send_location(simulator: Simulator, params: Params) -> Json:
 async def send_poll(simulator: Simulator, params: Params) -> Json:
     chat = writable_chat(simulator, params)
     question = params.text("question").strip()
-    options = [
-        option if isinstance(option, str) else option.get("text", "") for option in params.object("options") or []
-    ]
+    options = [_option_text(option) for option in params.sequence("options")]
     if not question:
         raise bad_request("poll question must be non-empty")
     if len(options) < 2:
@@ -117,6 +116,10 @@ async def copy_message(simulator: Simulator, params: Params) -> Json:
     if "reply_markup" not in params.values and "reply_markup" in source:
         content["reply_markup"] = source["reply_markup"]
     return {"message_id": send(simulator, chat, params, content)["message_id"]}
+
+
+def _option_text(option: Any) -> str:
+    return str(option.get("text", "")) if isinstance(option, dict) else str(option)
 
 
 def _source(simulator: Simulator, params: Params, what: str) -> Json:

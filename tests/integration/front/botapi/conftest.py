@@ -46,13 +46,12 @@ class Assistant:
 
     def bot(self, *, token: str | None = None, address: str | None = None) -> Bot:
         """A client that calls from the instance's address unless told otherwise."""
-        transport = httpx.AsyncHTTPTransport(local_address=address or self.address)
-        kwargs: dict[str, Any] = {"transport": transport, "trust_env": False}
         return Bot(
             token or self.token,
             base_url=f"{self.url}/telegram/bot",
             base_file_url=f"{self.url}/telegram/file/bot",
-            request=HTTPXRequest(connection_pool_size=64, read_timeout=30, httpx_kwargs=kwargs),
+            request=_from(address or self.address),
+            get_updates_request=_from(address or self.address),
         )
 
     def http(self, *, address: str | None = None) -> httpx.AsyncClient:
@@ -62,6 +61,11 @@ class Assistant:
             transport=httpx.AsyncHTTPTransport(local_address=address or self.address),
             timeout=30,
         )
+
+
+def _from(address: str) -> HTTPXRequest:
+    kwargs: dict[str, Any] = {"transport": httpx.AsyncHTTPTransport(local_address=address), "trust_env": False}
+    return HTTPXRequest(connection_pool_size=64, read_timeout=30, httpx_kwargs=kwargs)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ from telegram.error import Forbidden, InvalidToken
 from bot.front import metrics
 from bot.store.tables import AuditEntry, Instance
 from tests.integration.front.botapi.conftest import World
+
+#: Nothing here depends on the database.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 async def audited(world: World) -> list[tuple[str | None, str, str]]:
@@ -127,11 +131,8 @@ def placed(value: Any, mine: int, theirs: int, text: bool) -> Any:
     return value if number is None else str(number) if text else number
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("way", ["json", "text", "form", "query", "multipart"])
 async def test_nothing_reaches_beyond_the_owners_chat(world: World, way: str) -> None:
-    import json
-
     mine, other = await world.assistant(), await world.assistant()
     before = len(await world.telegram.calls())
     async with mine.http() as http:

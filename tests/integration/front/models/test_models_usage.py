@@ -31,7 +31,7 @@ ASKED: dict[str, Any] = {"model": "default", "messages": [{"role": "user", "cont
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait for a condition, 10 seconds at most."""
     async with asyncio.timeout(10):
-        while not await condition():  # noqa: ASYNC110
+        while not await condition():
             await asyncio.sleep(0.01)
 
 

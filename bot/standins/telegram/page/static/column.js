@@ -141,6 +141,7 @@ export class Column {
     item.reactions = reactions;
     this.renderMessage(id);
     this.arrange();
+    this.follow();
   }
 
   on_action({ action }) {

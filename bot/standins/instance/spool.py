@@ -1,0 +1,50 @@
+"""Updates that were taken, kept over a restart, each once."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS updates (
+    update_id INTEGER PRIMARY KEY,
+    message TEXT UNIQUE,
+    body TEXT NOT NULL,
+    done INTEGER NOT NULL DEFAULT 0
+)
+"""
+
+
+class Spool:
+    """A queue in a SQLite file; in memory where `path` is None."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._connection = sqlite3.connect(path or ":memory:", isolation_level=None)
+        self._connection.execute("PRAGMA synchronous=FULL")
+        self._connection.execute(_SCHEMA)
+
+    def take(self, update: dict[str, Any]) -> bool:
+        """Keep an update; False where its id, or its chat and message id, was taken before."""
+        # An edited message has its message's id and is not a repetition of it.
+        message = update.get("message")
+        key = f"{message['chat']['id']}/{message['message_id']}" if isinstance(message, dict) else None
+        taken = self._connection.execute(
+            "INSERT OR IGNORE INTO updates (update_id, message, body) VALUES (?, ?, ?)",
+            (int(update["update_id"]), key, json.dumps(update)),
+        )
+        return taken.rowcount == 1
+
+    def next(self) -> dict[str, Any] | None:
+        """The oldest update that is not done."""
+        row = self._connection.execute("SELECT body FROM updates WHERE done = 0 ORDER BY rowid LIMIT 1").fetchone()
+        return None if row is None else dict(json.loads(row[0]))
+
+    def done(self, update: dict[str, Any]) -> None:
+        """Never give an update again."""
+        self._connection.execute("UPDATE updates SET done = 1 WHERE update_id = ?", (update["update_id"],))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
