@@ -38,9 +38,10 @@ class HostStack(pulumi.ComponentResource):
 
     def __init__(self, name: str, spec: HostSpec, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("zaki:index:HostStack", name, None, opts)
-        inside = pulumi.ResourceOptions(parent=self)
-        self.network = declare_bridge(spec, inside)
-        self.facts = pulumi.Output.all(network=self.network.name, image=_identity(spec, self)).apply(
+        # First, so that a host without an image gets nothing at all.
+        image = _identity(spec, self)
+        self.network = declare_bridge(spec, pulumi.ResourceOptions(parent=self))
+        self.facts = pulumi.Output.all(network=self.network.name, image=image).apply(
             lambda known: (
                 json.dumps(
                     {
@@ -64,8 +65,8 @@ class HostStack(pulumi.ComponentResource):
             stdin=self.facts,
             environment={"ZAKI_HOST_FILE": spec.host_file},
             add_previous_output_in_env=False,
-            # Another path is another file: write the new one, then remove the old one.
-            opts=pulumi.ResourceOptions(parent=self, replace_on_changes=["environment"]),
+            # Another path is another file: remove the old one, then write the new one.
+            opts=pulumi.ResourceOptions(parent=self, replace_on_changes=["environment"], delete_before_replace=True),
         )
         self.register_outputs({"network": self.network.name, "facts": self.facts})
 
@@ -82,8 +83,10 @@ def _identity(spec: HostSpec, parent: HostStack) -> pulumi.Input[str]:
     try:
         found = docker.get_remote_image(name=spec.image, opts=pulumi.InvokeOptions(parent=parent))
     except Exception as error:
+        # The cause is the last of several lines.
+        reason = str(error).strip().rpartition("\n")[2].strip("* \t.")
         raise pulumi.RunError(
-            f"The image {spec.image} is not to be had from this Docker daemon ({error}); run scripts/setup, "
+            f"The image {spec.image} is not to be had from this Docker daemon ({reason}); run scripts/setup, "
             "or set zaki:image to an image that is there."
         ) from None
     return found.id

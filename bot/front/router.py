@@ -55,6 +55,8 @@ _AFTER_ERROR = 2.0
 _MODEL_PAUSE = 1.0
 #: Seconds between two attempts to start an instance that failed, each asked for by a newer message.
 _RETRY_FAILED = 30.0
+#: Seconds that a stop leaves for what is under way.
+_GRACE = 3.0
 
 _GOODBYE = """\
 🧹 <b>Your assistant is deleted</b>, with its memory, its files and what was stored about you here.
@@ -116,8 +118,12 @@ class Router:
         outbox: Outbox,
         model_down: Callable[[], bool] = lambda: False,
         delivery: Delivery | None = None,
+        grace: float = _GRACE,
     ) -> None:
-        """`model_down`: whether turns would fail now because the model does; the router waits while it is true."""
+        """`model_down`: whether turns would fail now because the model does; the router waits while it is true.
+
+        `grace`: seconds that a stop leaves for what is under way.
+        """
         self._context = context
         self._outbox = outbox
         self._model_down = model_down
@@ -126,12 +132,16 @@ class Router:
         self._notices = Notices(self._talk)
         self._desk = Desk(context, outbox, self._talk, self._notices)
         self._typing = TypingSign(outbox)
+        self._grace = grace
+        self._stopping = False
         self._lanes: dict[int, _Lane] = {}
         self._transactions = asyncio.Semaphore(_MOST_TRANSACTIONS)
         self._deliveries = asyncio.Semaphore(MOST_AT_ONCE)
 
     def wake(self, telegram_id: int) -> None:
         """There is something new for this person."""
+        if self._stopping:
+            return
         lane = self._lanes.get(telegram_id)
         if lane is None:
             lane = self._lanes[telegram_id] = _Lane(telegram_id)
@@ -139,23 +149,33 @@ class Router:
         lane.bell.set()
 
     async def run(self) -> None:
-        """Until cancelled; what is in flight then is sent once more by the next router."""
+        """Until cancelled; then what is under way gets a moment, and the next router does again what is cut off."""
+        self._stopping = False
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._look_around())
                 group.create_task(self._watch_instances())
                 group.create_task(self._typing.run())
         finally:
-            tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
-            self._lanes.clear()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._stop_lanes()
 
     async def close(self) -> None:
         """Close connections, after :meth:`run` has ended."""
+        await self._stop_lanes()
         await self._desk.close()
         await self._delivery.close()
+
+    async def _stop_lanes(self) -> None:
+        self._stopping = True
+        lanes, self._lanes = list(self._lanes.values()), {}
+        tasks = [lane.task for lane in lanes if lane.task is not None]
+        for lane in lanes:
+            lane.bell.set()
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._grace)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _look_around(self) -> None:
         """Find whoever has something pending: at the start, and whenever somebody else changed the database."""
@@ -204,7 +224,7 @@ class Router:
                 lane.bell.set()
 
     async def _serve(self, lane: _Lane) -> None:
-        while True:
+        while not self._stopping:
             lane.bell.clear()
             try:
                 pause = await self._step(lane)

@@ -44,7 +44,8 @@ def _walk(value: Any) -> Iterator[str]:
         item = waiting.pop()
         if isinstance(item, dict):
             found = item.get("file_id")
-            if isinstance(found, str):
+            # Telegram's are plain ASCII; what is not, a database may refuse.
+            if isinstance(found, str) and found.isascii() and found.isprintable():
                 yield found
             waiting.extend(item.values())
         elif isinstance(item, list):

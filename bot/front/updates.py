@@ -195,11 +195,13 @@ def _items(text: str) -> Iterator[tuple[int, int]]:
         _, at = _DECODER.raw_decode(text, at)
         at = _after(text, at, ",")
     at = _skip(text, _after(text, at, "["))
-    while text[at] != "]":
+    more = text[at] != "]"
+    while more:
         _, end = _DECODER.raw_decode(text, at)
         yield at, end
         at = _skip(text, end)
-        if text[at] != "]":
+        more = text[at] != "]"
+        if more:
             at = _skip(text, _after(text, at, ","))
 
 

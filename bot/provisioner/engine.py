@@ -32,6 +32,10 @@ class EngineTimedOut(Exception):
     """The engine did not end in time and was stopped; what it had begun may be pending."""
 
 
+class EngineDied(Exception):
+    """The engine was killed by somebody else; what it had begun may be pending."""
+
+
 class EngineCommand(PulumiCommand):
     """The library's runner knows neither deadline nor stop; this one asks with SIGINT, twice, before it kills."""
 
@@ -64,6 +68,7 @@ class EngineCommand(PulumiCommand):
             CommandError: It failed.
             EngineTimedOut: It took too long and was stopped.
             EngineStopped: Somebody asked for it to stop.
+            EngineDied: Somebody killed it.
         """
         if self._stop.is_set():
             raise EngineStopped
@@ -82,40 +87,40 @@ class EngineCommand(PulumiCommand):
         with process:
             output = _Reader(process.stdout, on_output)
             errors = _Reader(process.stderr, on_error)
-            why = self._wait(output)
+            why = self._wait(process, output)
             if why is not None:
-                self._end(process, output)
+                self._end(process)
+            # Whoever was killed has left plugins behind, and they hold its output open.
+            if not output.ended(0) or process.wait() < 0:
+                _kill_group(process.pid)
             output.join()
             errors.join()
             process.wait()
-        if process.returncode < 0:
-            # Killed, by us or by somebody else: its plugins are still there.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
         if why is not None and process.returncode != 0:
             raise why
+        if process.returncode < 0:
+            raise EngineDied
         result = CommandResult(stdout=output.text, stderr=errors.text, code=process.returncode)
         if process.returncode != 0:
             raise create_command_error(result)
         return result
 
-    def _wait(self, output: _Reader) -> Exception | None:
-        """Wait for the end of the output; returns why the command must end before."""
+    def _wait(self, process: subprocess.Popen[str], output: _Reader) -> Exception | None:
+        """Wait for the end of the command; returns why it must end before."""
         deadline = time.monotonic() + self._timeout
-        while not output.ended(0.2):
+        while not output.ended(0.2) and process.poll() is None:
             if self._stop.is_set():
                 return EngineStopped()
             if time.monotonic() > deadline:
                 return EngineTimedOut()
         return None
 
-    def _end(self, process: subprocess.Popen[str], output: _Reader) -> None:
+    def _end(self, process: subprocess.Popen[str]) -> None:
         for _ in range(2):
             process.send_signal(signal.SIGINT)
-            if output.ended(self._grace):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(self._grace)
                 return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
 
 
 class _Reader:
@@ -145,6 +150,11 @@ class _Reader:
     @property
     def text(self) -> str:
         return "\n".join(self._lines)
+
+
+def _kill_group(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def passed_on() -> dict[str, str]:

@@ -48,7 +48,8 @@ class EngineWatch:
 
 def error_lines(text: str) -> tuple[str, ...]:
     """The lines that the engine printed as errors, without colours and secrets."""
-    return tuple(line.removeprefix("error: ") for line in _clean(text) if line.startswith("error: "))
+    found = (line.removeprefix("stderr: ") for line in _clean(text))
+    return tuple(line.removeprefix("error: ") for line in found if line.startswith("error: "))
 
 
 def _clean(text: str) -> list[str]:

@@ -141,6 +141,7 @@ class Reconciler:
         """Configuration, start, ready; repairs what broke once."""
         instance = work.instance
         repairs = instance.repairs
+        refusals = 0
         while True:
             await self._configure(work)
             observed = await self._containers.observe(instance.id)
@@ -154,15 +155,18 @@ class Reconciler:
                 instance.ready_at = instance.ready_at or now()
                 await self._configure(work)
                 break
+            instance.ready_at = None
             reason = _reason(ended)
-            if repairs >= _REPAIRS:
+            if ended.exit_code == _EXIT_CONFIG and refusals < len(_CONFIG_REPAIRS):
+                repair = _CONFIG_REPAIRS[refusals]
+                refusals += 1
+                await record.stage(Stage.STARTED, f"repairing: {reason}", container=ended.state)
+                await repair(self, instance)
+            elif repairs < _REPAIRS:
+                repairs += 1
+                await record.stage(Stage.STARTED, f"repairing: {reason}", repairs=repairs, container=ended.state)
+            else:
                 raise InstanceBroken(reason)
-            repairs += 1
-            await record.stage(Stage.STARTED, f"repairing: {reason}", repairs=repairs, container=ended.state)
-            if ended.exit_code == _EXIT_CONFIG:
-                await self._containers.run_once(
-                    instance.id, ["node", "/app/dist/index.js", "doctor", "--fix", "--yes", "--non-interactive"]
-                )
         await record.stage(
             Stage.READY,
             container=ContainerState.RUNNING,
@@ -201,6 +205,19 @@ class Reconciler:
             return
         instance.config_hash = wanted
         await self._save(instance, config_hash=wanted)
+
+    async def _let_openclaw_repair(self, instance: Instance) -> None:
+        """OpenClaw's own repair keeps what the assistant and its owner changed."""
+        command = ["node", "/app/dist/index.js", "doctor", "--fix", "--yes", "--non-interactive"]
+        code = await self._containers.run_once(instance.id, command)
+        _log.info("openclaw doctor ended", instance=instance.id, exit_code=code)
+
+    async def _replace_config(self, instance: Instance) -> None:
+        """Our own configuration again; the refused one stays beside it."""
+        refused = await self._containers.read_file(instance.id, CONFIG_FILE)
+        if refused is not None:
+            await self._containers.put_files(instance.id, [FileInVolume(f"{CONFIG_FILE}.refused", refused)])
+        instance.config_hash = None
 
     async def _until_ready(self, instance: Instance) -> Observed | None:
         """Wait for the gateway; the container as it ended, where it did, else None."""
@@ -291,5 +308,9 @@ def _reason(ended: Observed | None) -> str:
     if ended.oom_killed:
         return "The gateway ran out of memory; give its plan more."
     if ended.exit_code == _EXIT_CONFIG:
-        return "The gateway refused its configuration (exit code 78)."
+        return "The gateway refuses its configuration (exit code 78)."
     return f"The gateway ended with exit code {ended.exit_code}."
+
+
+#: What is tried, in this order, when the gateway refuses its configuration.
+_CONFIG_REPAIRS = (Reconciler._let_openclaw_repair, Reconciler._replace_config)

@@ -80,8 +80,12 @@ class StackFolder:
 
     @property
     def backend_url(self) -> str:
-        """The state backend, as `PULUMI_BACKEND_URL` wants it."""
-        return self._backend.resolve().as_uri()
+        """The state backend, as `PULUMI_BACKEND_URL` wants it.
+
+        Each file is replaced as a whole; a second one with its attributes is not, and an engine that is killed between
+        the two cannot read the state any more. So there is none.
+        """
+        return self._backend.resolve().as_uri() + "?metadata=skip"
 
     def exists(self) -> bool:
         """Whether the engine knows the stack."""
@@ -153,7 +157,9 @@ class StackFolder:
                 files = sorted((self._state / folder / PROJECT / self.stack).glob(pattern))
                 for path in files[: max(0, len(files) - keep)]:
                     path.unlink(missing_ok=True)
-                    path.with_name(path.name + ".attrs").unlink(missing_ok=True)
+        for path in self._checkpoint.parent.glob("*.tmp"):
+            # Of an engine that was killed while it wrote.
+            path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove the folder; the engine's record first, so that a half-removed folder is none with a stack."""

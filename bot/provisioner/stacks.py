@@ -26,7 +26,7 @@ from pulumi.automation._stack import StackInitMode
 from pulumi.automation.errors import CommandError, ConcurrentUpdateError, StackAlreadyExistsError
 
 from bot.credentials import load_key
-from bot.provisioner.engine import EngineCommand, EngineStopped, EngineTimedOut
+from bot.provisioner.engine import EngineCommand, EngineDied, EngineStopped, EngineTimedOut
 from bot.provisioner.enginewatch import EngineWatch, error_lines
 from bot.provisioner.stackfolder import StackCorrupt, StackFolder
 from bot.provisioner.stackresults import (
@@ -268,6 +268,9 @@ class StackManager:
             "PULUMI_IGNORE_AMBIENT_PLUGINS": "1",
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "1",
             "PULUMI_DIY_BACKEND_NO_LEGACY_WARNING": "1",
+            # Every run looks through the logs of all others.
+            "PULUMI_LOG_ROTATION_MAX_AGE_DAYS": "1",
+            "PULUMI_LOG_ROTATION_MAX_TOTAL_MB": "1",
         }
 
     @asynccontextmanager
@@ -360,13 +363,13 @@ class StackManager:
             work_dir=str(work.folder.path),
             pulumi_home=str(self._toolchain.pulumi_home),
             env_vars=self._environment(work.folder),
-            secrets_provider="passphrase",
             pulumi_command=command,
         )
+        stack = _Stack(work.folder.stack, workspace)
         if not work.folder.exists():
             with contextlib.suppress(StackAlreadyExistsError):
-                workspace.create_stack(work.folder.stack)
-        return _Stack(work.folder.stack, workspace)
+                stack.make()
+        return stack
 
     def _up(
         self,
@@ -426,6 +429,8 @@ class StackManager:
             raise StackTimeout(f"{work.name} was not {done} within {self._timeout:.0f} seconds.") from None
         except EngineStopped:
             raise _stopping(work) from None
+        except EngineDied:
+            raise StackFailed(f"{work.name} was not {done}, because the engine was killed; try again.") from None
         except ConcurrentUpdateError:
             raise StackBusy(f"{work.name} is being worked on by another pulumi; try again in a moment.") from None
         except CommandError as error:
@@ -456,13 +461,16 @@ class _Stack(Stack):
         del show_secrets
         return UpdateSummary("", datetime.now(UTC), "", {}, {}, result="succeeded")
 
+    def make(self) -> None:
+        """Make it, without a note in the engine's home that it is the selected one."""
+        self._run("stack", "init", self.name, "--secrets-provider", "passphrase", "--no-select")
+
     def unprotect(self) -> None:
         """Allow that everything is removed, the volume too."""
-        self.workspace.pulumi_command.run(
-            ["state", "unprotect", "--all", "--yes", "--stack", self.name],
-            self.workspace.work_dir,
-            self.workspace.env_vars,
-        )
+        self._run("state", "unprotect", "--all", "--yes", "--stack", self.name)
+
+    def _run(self, *arguments: str) -> None:
+        self.workspace.pulumi_command.run(list(arguments), self.workspace.work_dir, self.workspace.env_vars)
 
 
 class _ByShortKeys:

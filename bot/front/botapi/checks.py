@@ -137,7 +137,7 @@ def _named(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _check_somebody(name: str, value: Any, owner: int) -> None:
-    if isinstance(value, list):
+    if isinstance(value, list) and value:
         for item in value:
             _check_somebody(name, item, owner)
         return

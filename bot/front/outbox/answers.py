@@ -61,10 +61,12 @@ def _poll(number: int, params: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": str(number),
         "question": str(params.get("question", "")),
-        "options": [{"text": text, "voter_count": 0} for text in texts],
+        "options": [{"persistent_id": str(index), "text": text, "voter_count": 0} for index, text in enumerate(texts)],
         "total_voter_count": 0,
         "is_closed": False,
         "is_anonymous": bool(params.get("is_anonymous", True)),
         "type": str(params.get("type", "regular")),
+        "members_only": False,
+        "allows_revoting": bool(params.get("allows_revoting", False)),
         "allows_multiple_answers": bool(params.get("allows_multiple_answers", False)),
     }

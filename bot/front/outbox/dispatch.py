@@ -20,7 +20,7 @@ from bot.front.outbox.limits import Pacer
 from bot.front.outbox.rows import Taken
 from bot.front.outbox.spool import Spool
 from bot.front.outbox.waiters import Waiters
-from bot.front.outbox.wording import marked_as_repeat, without_markup
+from bot.front.outbox.wording import marked_as_repeat, without_what_was_refused
 from bot.front.telegram import TelegramApi, TelegramUnavailable
 from bot.store import Database, now
 
@@ -98,7 +98,7 @@ class Dispatcher:
         """Remove files that nothing waits for, and let lanes begin."""
         async with self._database.read() as session:
             wanted = await rows.spooled(session)
-        removed = await asyncio.to_thread(self._spool.sweep, wanted)
+        removed = self._spool.sweep(wanted)
         if removed:
             _log.info("removed spooled files that no message waits for", files=removed)
         self._running = True
@@ -210,10 +210,10 @@ class Dispatcher:
         await self._record_put_back(taken, str(unavailable), in_doubt=unavailable.in_doubt)
 
     async def _settle(self, chat_id: int, taken: Taken, answer: dict[str, Any]) -> None:
-        plain = without_markup(taken.params) if _is_markup_refused(answer) else None
-        if plain is not None and not self._waiters.any(taken.row):
+        less = without_what_was_refused(taken.params, answer)
+        if less is not None and not self._waiters.any(taken.row):
             # Nobody is there any more to send it again in other words.
-            await self._until_recorded(lambda: self._record_change(taken, plain))
+            await self._until_recorded(lambda: self._record_change(taken, less))
             return
         await self._until_recorded(lambda: self._record_settled(chat_id, taken, answer))
         result = "failed" if not answer.get("ok") else "uncertain" if taken.in_doubt else "sent"
@@ -236,7 +236,7 @@ class Dispatcher:
 
     async def _record_change(self, taken: Taken, params: dict[str, Any]) -> None:
         async with self._database.write() as session:
-            await rows.put_back(session, taken, "Telegram refused the markup.", in_doubt=False)
+            await rows.put_back(session, taken, "Telegram refused the markup or the reply.", in_doubt=False)
             await rows.change(session, taken, params)
 
     async def _record_put_back(self, taken: Taken, error: str, *, in_doubt: bool) -> None:
@@ -267,7 +267,3 @@ def seconds_of_429(answer: Mapping[str, Any]) -> float | None:
     parameters = answer.get("parameters")
     wait = parameters.get("retry_after") if isinstance(parameters, dict) else None
     return float(wait) if isinstance(wait, int | float) and wait >= 0 else 1.0
-
-
-def _is_markup_refused(answer: Mapping[str, Any]) -> bool:
-    return answer.get("error_code") == 400 and "can't parse entities" in str(answer.get("description", ""))

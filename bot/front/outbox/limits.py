@@ -27,6 +27,8 @@ class Limits:
 
     overall: Rate = Rate(30, 1.05)
     chat: Rate = Rate(5, 5.1)
+    #: What a chat may have of calls that are worth nothing later.
+    passing: Rate = Rate(10, 5.0)
 
 
 @dataclass
@@ -69,6 +71,7 @@ class Pacer:
         self._sleep = sleep
         self._overall = _Window(limits.overall)
         self._chats: dict[int, _Window] = {}
+        self._passing: dict[int, _Window] = {}
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._troubled: set[int] = set()
@@ -94,12 +97,16 @@ class Pacer:
             finally:
                 self._waiting -= 1
 
-    def take_spare(self, chat_id: int | None) -> bool:
+    def take_spare(self, chat_id: int, *, counted: bool = True) -> bool:
         """Take a call that nobody waits for, leaving the chat one for its next message; False: there is none."""
         now = self._clock()
-        if self._waiting or self._overall.free(now) < 2 or (chat_id is not None and self._chat(chat_id).free(now) < 2):
+        passing = _window(self._passing, chat_id, self._limits.passing, now)
+        if self._waiting or self._overall.free(now) < 2 or passing.free(now) < 1:
             return False
-        self._take(chat_id)
+        if counted and self._chat(chat_id).free(now) < 2:
+            return False
+        passing.taken.append(now)
+        self._take(chat_id if counted else None)
         return True
 
     def trouble(self, chat_id: int, seconds: float) -> None:
@@ -133,10 +140,14 @@ class Pacer:
             self._chat(chat_id).taken.append(now)
 
     def _chat(self, chat_id: int) -> _Window:
-        window = self._chats.get(chat_id)
-        if window is None:
-            if len(self._chats) >= _MANY_CHATS:
-                now = self._clock()
-                self._chats = {key: kept for key, kept in self._chats.items() if not kept.idle(now)}
-            window = self._chats[chat_id] = _Window(self._limits.chat)
-        return window
+        return _window(self._chats, chat_id, self._limits.chat, self._clock())
+
+
+def _window(windows: dict[int, _Window], chat_id: int, rate: Rate, now: float) -> _Window:
+    window = windows.get(chat_id)
+    if window is None:
+        if len(windows) >= _MANY_CHATS:
+            for key in [key for key, kept in windows.items() if kept.idle(now)]:
+                del windows[key]
+        window = windows[chat_id] = _Window(rate)
+    return window

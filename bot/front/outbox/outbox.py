@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import structlog
 from sqlalchemy import event, func, select
@@ -22,7 +23,7 @@ from bot.front.outbox.answers import DONE, provisional, refusal
 from bot.front.outbox.calls import BotCall, with_numbers
 from bot.front.outbox.dispatch import Backoff, Dispatcher, seconds_of_429
 from bot.front.outbox.limits import Limits, Pacer
-from bot.front.outbox.putting import put
+from bot.front.outbox.putting import Queued, put
 from bot.front.outbox.spool import Spool
 from bot.front.outbox.waiters import Waiters
 from bot.front.telegram import TelegramApi, TelegramUnavailable
@@ -65,6 +66,7 @@ class Outbox:
         self._backoff = policy.backoff
         self._pacer = Pacer(policy.limits)
         self._waiters = Waiters()
+        self._asking: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._dispatcher = Dispatcher(
             context.database, api, self.spool, self._pacer, policy.backoff, waiters=self._waiters
         )
@@ -89,29 +91,20 @@ class Outbox:
         Where none comes within `wait` seconds the call stays committed, and the answer is one of our own with
         provisional message ids. 5xx and 429 of Telegram never show here. The files are the outbox's from now on.
         """
-        kept = False
-        try:
-            async with self._database.write() as session:
-                if await self._is_full(session, call.chat_id):
-                    return refusal(400, "Bad Request: too many messages wait for this chat; send fewer")
-                queued = await put(session, call, self.spool.folder)
-                self._discard_after(session, queued.dropped)
-                future = self._waiters.add(queued.row) if queued.answer is None else None
-            kept = future is not None
-        finally:
-            if not kept:
-                self.spool.discard([file.path for file in call.files])
+        queued, future = await self._commit(call)
         try:
             if future is None:
                 return queued.answer or DONE
             self._dispatcher.poke(call.chat_id)
             with contextlib.suppress(TimeoutError):
-                return await asyncio.wait_for(asyncio.shield(future), min(wait, self._patience))
+                async with asyncio.timeout(min(wait, self._patience)):
+                    return await asyncio.shield(future)
             async with self._database.write() as session:
                 told = await rows.tell_provisional(session, queued.row)
             if not told:
                 with contextlib.suppress(TimeoutError):
-                    return await asyncio.wait_for(asyncio.shield(future), _LAST_METRES)
+                    async with asyncio.timeout(_LAST_METRES):
+                        return await asyncio.shield(future)
             return provisional(queued.row, call.method, call.chat_id, with_numbers(call.params))
         finally:
             if future is not None:
@@ -122,7 +115,7 @@ class Outbox:
 
         Telegram's refusals are passed on; where the call was not made or not heard, the answer is that it was.
         """
-        if not self._pacer.take_spare(call.chat_id if to_chat else None):
+        if not self._pacer.take_spare(call.chat_id, counted=to_chat):
             return DONE
         try:
             answer = await self._api.call(call.method, call.params)
@@ -137,8 +130,10 @@ class Outbox:
     async def ask(self, call: BotCall, wait: float = 10.0) -> dict[str, Any] | None:
         """Telegram's answer to a call that only asks, tried again until `wait` seconds are over; None: none came."""
         failures = 0
+        # One question of a chat at a time, or who asks much would have most of the turns.
+        turn = self._asking.setdefault(call.chat_id, asyncio.Lock())
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(wait, self._patience)):
+            async with asyncio.timeout(min(wait, self._patience)), turn:
                 while True:
                     await self._pacer.acquire(None)
                     failures += 1
@@ -179,6 +174,27 @@ class Outbox:
                 await self._nudge.wait(Topic.OUTBOX, seen, LOOK_AGAIN)
         finally:
             await self._dispatcher.stop(self._grace)
+
+    async def _commit(self, call: BotCall) -> tuple[Queued, asyncio.Future[dict[str, Any]] | None]:
+        """The call's row, and what will be its answer; None: it needs none of Telegram."""
+        future: asyncio.Future[dict[str, Any]] | None = None
+        queued = Queued(0, refusal(400, "Bad Request: too many messages wait for this chat; send fewer"))
+        try:
+            async with self._database.write() as session:
+                if not await self._is_full(session, call.chat_id):
+                    queued = await put(session, call, self.spool.folder)
+                    self._discard_after(session, queued.dropped)
+                    if queued.answer is None:
+                        # Before the commit, after which the answer may come at any moment.
+                        future = self._waiters.add(queued.row)
+        except Exception:
+            if future is not None:
+                self._waiters.remove(queued.row, future)
+            self.spool.discard([file.path for file in call.files])
+            raise
+        if future is None:
+            self.spool.discard([file.path for file in call.files])
+        return queued, future
 
     async def _is_full(self, session: AsyncSession, chat_id: int) -> bool:
         if not self._dispatcher.busy(chat_id):

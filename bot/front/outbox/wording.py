@@ -1,4 +1,4 @@
-"""Changes to what a message says: the mark on a repeat, and plain text where the markup was refused."""
+"""Changes to what a message says: the mark on a repeat, and what is left out where Telegram refuses it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ _LONGEST_CAPTION = 1024
 _CAPTIONED = frozenset(
     {"sendPhoto", "sendDocument", "sendVideo", "sendAnimation", "sendAudio", "sendVoice", "copyMessage"}
 )
+_REPLY = frozenset({"reply_parameters", "reply_to_message_id", "allow_sending_without_reply"})
+_REPLY_REFUSED = re.compile(r"replied (?:message )?not found|quote")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
 
 
@@ -33,10 +35,19 @@ def marked_as_repeat(method: str, params: Mapping[str, Any]) -> dict[str, Any]:
     return marked
 
 
-def without_markup(params: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The same message as plain text; None where it has no markup to take away."""
-    if not params.get("parse_mode"):
+def without_what_was_refused(params: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The same message without the markup or the reply that Telegram refused; None where that is not the reason."""
+    description = str(answer.get("description", "")).lower()
+    if answer.get("error_code") != 400:
         return None
+    if "can't parse entities" in description and params.get("parse_mode"):
+        return _plain(params)
+    if _REPLY_REFUSED.search(description) and params.keys() & _REPLY:
+        return {name: value for name, value in params.items() if name not in _REPLY}
+    return None
+
+
+def _plain(params: Mapping[str, Any]) -> dict[str, Any]:
     plain = {name: value for name, value in params.items() if name != "parse_mode"}
     if str(params["parse_mode"]).lower() == "html":
         for name in ("text", "caption"):

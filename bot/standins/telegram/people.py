@@ -1,21 +1,24 @@
-"""Who writes in the simulator: names and ids as Telegram's users have them."""
+"""Who writes in the simulator: ids as Telegram's users have them, names of people of computing's history."""
 
 import random
 
-_FIRST = ("Amina", "Björn", "Carla", "Dmitri", "Elif", "Farid", "Grace", "Hana", "Ines", "Jonas", "Katya", "Leo", "Mei")
-_LAST = (
-    "Almeida",
-    "Berg",
-    "Dahl",
-    "Eriksen",
-    "Farouk",
-    "Hoffmann",
-    "Ito",
-    "Kowalski",
-    "Moreau",
-    "Novak",
-    "Okafor",
-    "Sato",
+_NAMES = (
+    ("Ada", "Lovelace"),
+    ("Alan", "Turing"),
+    ("Alonzo", "Church"),
+    ("Annie", "Easley"),
+    ("Claude", "Shannon"),
+    ("Dorothy", "Vaughan"),
+    ("Edsger", "Dijkstra"),
+    ("Evelyn", "Boyd Granville"),
+    ("Grace", "Hopper"),
+    ("Hedy", "Lamarr"),
+    ("John", "Backus"),
+    ("Katherine", "Johnson"),
+    ("Kathleen", "Booth"),
+    ("Konrad", "Zuse"),
+    ("Kurt", "Gödel"),
+    ("Mary", "Jackson"),
 )
 
 
@@ -26,4 +29,4 @@ def random_user_id(rng: random.Random) -> int:
 
 def random_name(rng: random.Random) -> tuple[str, str]:
     """First and last name."""
-    return rng.choice(_FIRST), rng.choice(_LAST)
+    return rng.choice(_NAMES)

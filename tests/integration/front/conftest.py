@@ -189,7 +189,7 @@ class Side:
 async def running_side(context: FrontContext, port: int, **options: Any) -> AsyncIterator[Side]:
     """Inbox and router, stopped at the end as `kill` would: whatever is under way is cut off."""
     outbox = Outbox(context, TelegramApi(context))
-    router = Router(context, outbox, delivery=Delivery(context.key, port), **options)
+    router = Router(context, outbox, delivery=Delivery(context.key, port), grace=0.0, **options)
     side = Side(context, Inbox(context, router.wake), router)
     task = asyncio.create_task(router.run())
     try:

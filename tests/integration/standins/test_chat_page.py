@@ -55,9 +55,9 @@ async def test_a_conversation(sim: Any, echo_bot: Any, page: Page) -> None:
 
 
 async def test_commands_files_reply_edit_and_block(sim: Any, echo_bot: Any, page: Page) -> None:
-    person = await sim.client.new_user(first_name="Amina", last_name="Okafor")
+    person = await sim.client.new_user(first_name="Ada", last_name="Lovelace")
     await page.goto(f"{sim.url}/?user={person.id}")
-    column = page.get_by_role("region", name="Chat of Amina Okafor")
+    column = page.get_by_role("region", name="Chat of Ada Lovelace")
     box = column.get_by_role("textbox")
     await box.fill("/st")
     await expect(column.get_by_role("option")).to_have_text("/startBegin")
@@ -85,7 +85,7 @@ async def test_commands_files_reply_edit_and_block(sim: Any, echo_bot: Any, page
 
 
 async def test_the_timeline_and_a_second_person(sim: Any, page: Page) -> None:
-    amina, leo = await sim.client.new_user(first_name="Amina"), await sim.client.new_user(first_name="Leo")
+    amina, leo = await sim.client.new_user(first_name="Ada"), await sim.client.new_user(first_name="Leo")
     await page.goto(f"{sim.url}/?user={amina.id}&user={leo.id}")
     await expect(page.locator(".column")).to_have_count(2)
     await expect(page.locator("#connection")).to_have_text("Connected")
@@ -93,7 +93,7 @@ async def test_the_timeline_and_a_second_person(sim: Any, page: Page) -> None:
     await sim.client.add_timeline(leo.id, "first reply", "hello", at=1000.25)
     story = page.get_by_role("region", name="Chat of Leo").locator(".timeline .story")
     await expect(story).to_contain_text("+250 ms")
-    await expect(page.get_by_role("region", name="Chat of Amina").locator(".timeline")).to_be_hidden()
+    await expect(page.get_by_role("region", name="Chat of Ada").locator(".timeline")).to_be_hidden()
 
 
 async def test_the_page_survives_a_restart_of_the_simulator(page: Page) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pulumi
@@ -54,18 +53,14 @@ class Declare:
             set_all_config(dict(config))
             await run_pulumi_func(program)
 
-        with warnings.catch_warnings():
-            # The mocks open an event loop in each thread and close none.
-            warnings.simplefilter("ignore", ResourceWarning)
-            try:
-                # Pulumi keeps what it is set to in context variables: each program in a context of its own.
-                contextvars.Context().run(asyncio.run, run())
-            finally:
-                gc.collect()
+        # Pulumi keeps what it is set to in context variables: each program in a context of its own.
+        contextvars.Context().run(asyncio.run, run())
         return recorder
 
 
-@pytest.fixture
-def declare() -> Declare:
-    """Call it with a stack's name, a program and its configuration."""
-    return Declare()
+@pytest.fixture(scope="module")
+def declare() -> Iterator[Declare]:
+    """Call it with a stack's name, a program and its configuration; the module must ignore ResourceWarning."""
+    yield Declare()
+    # The mocks open an event loop in each thread and close none: here, and not in somebody else's test.
+    gc.collect()

@@ -15,6 +15,8 @@ import pytest
 from infra import checks
 from infra.checks import CONTAINER, NETWORK, VOLUME, PolicyViolation, check
 
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
 STACK = "u-0123456789"
 IMAGE = "sha256:" + "c" * 64
 

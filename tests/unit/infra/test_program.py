@@ -16,6 +16,8 @@ from bot.toolchain import read_pins
 from infra.program import main
 from infra.spec import HostSpec, InstanceSpec
 
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
 PROJECT = Path(__file__).parents[3]
 IMAGE = "sha256:" + "b" * 64
 INSTANCE = InstanceSpec(

@@ -46,7 +46,10 @@ def test_secrets_are_not_kept(secret: str) -> None:
 
 
 def test_lines_of_errors_are_found_in_a_commands_output() -> None:
-    assert error_lines("code: 255\nstderr: \nerror: no such plugin\nwarning: x\n") == ("no such plugin",)
+    assert error_lines("\n code: 255\n stdout: x\n stderr: error: no such plugin\nwarning: x\nerror: y") == (
+        "no such plugin",
+        "y",
+    )
 
 
 def test_people_are_told_what_is_done_to_things_they_know() -> None:

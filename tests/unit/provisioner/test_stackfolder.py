@@ -132,16 +132,13 @@ def test_history_keeps_the_newest(folder: StackFolder) -> None:
     for stamp in stamps:
         for name in (f"{STACK}-{stamp}.history.json", f"{STACK}-{stamp}.checkpoint.json"):
             _state(folder, "history", "zaki", STACK, name).write_text("{}")
-            _state(folder, "history", "zaki", STACK, name + ".attrs").write_text("{}")
         _state(folder, "backups", "zaki", STACK, f"{STACK}.{stamp}.json").write_text("{}")
+    draft = _state(folder, "stacks", "zaki", f"{STACK}.json.18eb17305ba9136b.tmp")
+    draft.write_text("{")
     folder.prune(2)
+    assert not draft.exists()
     kept = {path.name for path in _state(folder, "history", "zaki", STACK, "x").parent.iterdir()}
-    assert kept == {
-        f"{STACK}-{stamp}.{kind}.json{end}"
-        for stamp in stamps[-2:]
-        for kind in ("history", "checkpoint")
-        for end in ("", ".attrs")
-    }
+    assert kept == {f"{STACK}-{stamp}.{kind}.json" for stamp in stamps[-2:] for kind in ("history", "checkpoint")}
     backups = {path.name for path in _state(folder, "backups", "zaki", STACK, "x").parent.iterdir()}
     assert backups == {f"{STACK}.{stamp}.json" for stamp in stamps[-2:]}
 

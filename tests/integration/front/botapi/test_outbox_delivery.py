@@ -136,17 +136,16 @@ async def test_an_edit_of_a_message_that_was_refused_is_refused(make_world: Make
         assert await texts(world, mine) == []
 
 
-async def test_markup_that_telegram_refuses_late_is_sent_as_plain_text(
-    make_world: MakeWorld, eventually: Eventually
-) -> None:
+async def test_what_telegram_refuses_late_is_left_out(make_world: MakeWorld, eventually: Eventually) -> None:
     async with make_world(IMPATIENT) as world:
         mine = await world.assistant()
         async with mine.bot() as bot:
             await world.telegram.inject("bad_gateway", count=None)
             await bot.send_message(mine.owner.id, "<b>bold &amp; <i>broken</b>", parse_mode="HTML")
+            await bot.send_message(mine.owner.id, "a reply", reply_parameters=ReplyParameters(999_999_999))
             await world.telegram.clear_faults()
             await eventually(lambda: settled(world))
-        assert await texts(world, mine) == ["bold & broken"]
+        assert await texts(world, mine) == ["bold & broken", "a reply"]
 
 
 async def test_a_stranger_cannot_use_provisional_ids(make_world: MakeWorld, eventually: Eventually) -> None:
