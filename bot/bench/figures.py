@@ -64,7 +64,7 @@ def print_table(figures: list[Figure]) -> None:
     for figure in figures:
         peer = f"{figure.peer:.3g} {figure.unit}" if figure.peer is not None else "-"
         ratio = f"{figure.ratio:.3f}" if figure.ratio is not None else "-"
-        table.add_row(figure.name, f"{figure.value:.4g} {figure.unit}", peer, ratio, str(figure.n))
+        table.add_row(figure.name, f"{figure.value:.4g} {figure.unit}".rstrip(), peer, ratio, str(figure.n))
         for name, value in (figure.parts or {}).items():
             table.add_row(f"  {name}", f"{value:.3g} {figure.unit}", "", "", "", style="dim")
     Console().print(table)

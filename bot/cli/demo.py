@@ -86,6 +86,22 @@ def _say(state: Path, text: str, port: int, *, as_json: bool) -> None:
 
 
 async def _ask_somebody(state: Path, text: str, port: int, tell: Callable[[str], None], watch: Watch) -> Answer:
+    from bot.serve import stop_signals
+
+    # Ctrl-C and `kill` end it in the same way: what it started is stopped first.
+    with stop_signals() as stop:
+        asking = asyncio.create_task(_conversation(state, text, port, tell, watch))
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait([asking, stopped], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not asking.done():
+            asking.cancel()
+            await asyncio.wait([asking])
+            raise CliError("Stopped before the reply came.")
+        return asking.result()
+
+
+async def _conversation(state: Path, text: str, port: int, tell: Callable[[str], None], watch: Watch) -> Answer:
     from bot.demo.app import running_demo
     from bot.demo.lock import DemoLock
     from bot.demo.say import say as say_as_somebody

@@ -11,6 +11,8 @@ from bot.cli.output import CliError, ExitCode
 
 #: What our own packages raise is written for people.
 _OURS = ("bot", "infra")
+#: By name: their modules need Pulumi, which most commands never import.
+_POLICY = {"PolicyViolation", "StackRefused"}
 
 
 def explain(error: Exception) -> tuple[str, ExitCode]:
@@ -21,7 +23,7 @@ def explain(error: Exception) -> tuple[str, ExitCode]:
         return str(error), error.code
     names = {cls.__name__ for cls in type(error).__mro__}
     if type(error).__module__.partition(".")[0] in _OURS:
-        if "PolicyViolation" in names:
+        if names & _POLICY:
             return str(error), ExitCode.REFUSED
         return str(error), ExitCode.USAGE if "SettingsError" in names else ExitCode.FAILED
     if isinstance(error, OSError) and error.strerror:

@@ -69,8 +69,8 @@ def preview(instance_id: Which, as_json: AsJson = False) -> None:
     """Show what `up` would change in the instance's stack."""
 
     async def look() -> None:
-        async with _provisioner() as (_, provisioner):
-            found = await provisioner.context.stacks.preview(await _spec(provisioner, instance_id))
+        async with _provisioner() as (database, provisioner):
+            found = await provisioner.context.stacks.preview(await _spec(database, provisioner, instance_id))
         if as_json:
             print_json({"changed": found.changed, "changes": found.changes})
         else:
@@ -87,7 +87,7 @@ def up(instance_id: Which, as_json: AsJson = False) -> None:
         from bot.provisioner.lease import lease, new_owner
 
         async with _provisioner() as (database, provisioner):
-            spec = await _spec(provisioner, instance_id)
+            spec = await _spec(database, provisioner, instance_id)
             async with lease(database, instance_id, new_owner()):
                 made = await provisioner.context.stacks.up(spec)
         if as_json:
@@ -151,10 +151,14 @@ async def _provisioner() -> AsyncIterator[tuple[Database, Provisioner]]:
         yield database, provisioner
 
 
-async def _spec(provisioner: Provisioner, instance_id: str) -> InstanceSpec:
-    spec = await provisioner.spec(instance_id)
+async def _spec(database: Database, provisioner: Provisioner, instance_id: str) -> InstanceSpec:
+    from bot.cli.records import instance_details
+
+    async with database.read() as session:
+        details = await instance_details(session, instance_id)
+    spec = await provisioner.spec(instance_id) if details["address"] is not None else None
     if spec is None:
-        raise CliError(f"There is no instance {instance_id}; `zaki instance ls` lists them.")
+        raise CliError(f"{instance_id} has no address yet; the service gives it one with its first `up`.")
     return spec
 
 

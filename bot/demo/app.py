@@ -14,6 +14,7 @@ from bot.demo.host import ensure_host
 from bot.demo.lock import DemoLock
 from bot.demo.mirror import mirror_timeline
 from bot.demo.settings import demo_settings, free_port, new_token
+from bot.listeners import listen
 from bot.provisioner.single import provisioning
 from bot.serve import Service
 from bot.settings import Settings
@@ -46,12 +47,15 @@ async def running_demo(state: Path, port: int, tell: Tell) -> AsyncIterator[Demo
     """
     lock = DemoLock(state)
     with lock.hold():
+        if port:
+            listen("127.0.0.1", port, "--port").close()
+        else:
+            port = free_port("127.0.0.1", PAGE_PORT)
         tell("declaring the instances' network")
         host = await ensure_host(state)
+        tell("starting the simulator and the service")
         token = new_token()
         simulator = create_app(SimulatorConfig(token=token))
-        port = port or free_port("127.0.0.1", PAGE_PORT)
-        tell("starting the simulator and the service")
         async with running(simulator, "127.0.0.1", port) as page, SimulatorClient(page) as people:
             settings = demo_settings(state, page, token, host)
             # The people of an earlier demo are gone, so nobody waits for their instances.

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from enum import StrEnum
 
-import httpx
+import aiohttp
 
 from bot.credentials import FrontKey
 from bot.store.tables import Instance
@@ -21,7 +21,7 @@ _ACCEPTED = "durable"
 #: Deliveries under way at a time, one for each person at most.
 MOST_AT_ONCE = 128
 #: Seconds; a frozen gateway takes the connection and never answers.
-_TIMEOUT = httpx.Timeout(10.0, connect=3.0)
+_TIMEOUT = aiohttp.ClientTimeout(total=10.0, sock_connect=3.0)
 #: The gateway closes idle connections after 5 s.
 _IDLE = 4.0
 
@@ -38,7 +38,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
-class Handover:
+class Answer:
     """An outcome, and one sentence why where it is not `ACCEPTED`."""
 
     outcome: Outcome
@@ -46,33 +46,47 @@ class Handover:
 
 
 class Delivery:
-    """The client side of the instances' webhooks, with connections of its own so that nothing else holds it up."""
+    """The client side of the instances' webhooks, with connections of its own so that nothing else holds it up.
+
+    aiohttp, because httpx looks at every open connection for each request: with 50 instances that was three quarters
+    of the time that a delivery takes.
+    """
 
     def __init__(self, key: FrontKey, port: int = WEBHOOK_PORT) -> None:
         """`port` is the instances'; tests have their stand-ins on another."""
         self._key = key
         self._port = port
-        limits = httpx.Limits(max_connections=MOST_AT_ONCE, keepalive_expiry=_IDLE)
-        self._http = httpx.AsyncClient(trust_env=False, timeout=_TIMEOUT, limits=limits)
+        self._session: aiohttp.ClientSession | None = None
 
-    async def hand_over(self, instance: Instance, body: bytes) -> Handover:
+    async def hand_over(self, instance: Instance, body: bytes) -> Answer:
         """Post one update; repeats are harmless, because the gateway drops an `update_id` that it knows."""
         secret = self._key.derive(instance.id, instance.credentials_epoch).webhook_secret
         headers = {"Content-Type": "application/json", "X-Telegram-Bot-Api-Secret-Token": secret}
         url = f"http://{instance.address}:{self._port}{_PATH}"
         try:
-            answer = await self._http.post(url, content=body, headers=headers)
-        except httpx.HTTPError as error:
-            return Handover(Outcome.LATER, f"The instance gave no answer ({type(error).__name__}).")
-        if answer.status_code == 200 and answer.headers.get(_ACCEPTED_HEADER) == _ACCEPTED:
-            return Handover(Outcome.ACCEPTED)
-        if answer.status_code in (400, 413):
-            return Handover(Outcome.NEVER, f"The instance refused the update with status {answer.status_code}.")
-        return Handover(Outcome.LATER, f"The instance answered {answer.status_code} without taking the update over.")
+            # What an instance writes beyond its headers is not read: it could have no end.
+            async with self._client().post(url, data=body, headers=headers, allow_redirects=False) as answer:
+                status, accepted = answer.status, answer.headers.get(_ACCEPTED_HEADER)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return Answer(Outcome.LATER, f"The instance gave no answer ({type(error).__name__}).")
+        if status == 200 and accepted == _ACCEPTED:
+            return Answer(Outcome.ACCEPTED)
+        if status in (400, 413):
+            return Answer(Outcome.NEVER, f"The instance refused the update with status {status}.")
+        return Answer(Outcome.LATER, f"The instance answered {status} without taking the update over.")
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._http.aclose()
+        if self._session is not None:
+            await self._session.close()
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=MOST_AT_ONCE, keepalive_timeout=_IDLE)
+            self._session = aiohttp.ClientSession(
+                connector=connector, timeout=_TIMEOUT, cookie_jar=aiohttp.DummyCookieJar()
+            )
+        return self._session
 
 
 def pause_after(attempts: int) -> float:

@@ -14,7 +14,7 @@ from bot.front import callbacks
 from bot.front.callbacks import ForgedButton
 from bot.front.commands import DELETE, Commands
 from bot.front.context import FrontContext
-from bot.front.inbox import settle
+from bot.front.inbox import Pending, settle
 from bot.front.menu import COMMAND_NAMES
 from bot.front.notices import Notices
 from bot.front.onboarding import NAME, ZONE, Questions
@@ -22,7 +22,7 @@ from bot.front.outbox import BotCall, Outbox
 from bot.front.talk import Talk
 from bot.front.updates import answered_question, clean, command_of, sender_of
 from bot.nudge import Topic
-from bot.store.tables import InboxStatus, InboxUpdate, User, UserStatus, Wanted, Wish
+from bot.store.tables import InboxStatus, User, UserStatus, Wanted, Wish
 from bot.users import people
 
 _log = structlog.get_logger(__name__)
@@ -53,7 +53,7 @@ class Desk:
         #: Answers to buttons on their way: the event loop itself keeps only weak references.
         self._toasts: set[asyncio.Task[object]] = set()
 
-    async def handle(self, row: InboxUpdate) -> None:
+    async def handle(self, row: Pending) -> None:
         """Do what the update asks for and mark it handled."""
         update = json.loads(row.body)
         async with self._context.database.write() as session:
@@ -70,7 +70,7 @@ class Desk:
             task.cancel()
         await asyncio.gather(*self._toasts, return_exceptions=True)
 
-    async def _answer(self, session: AsyncSession, row: InboxUpdate, update: dict[str, Any]) -> _Toast | None:
+    async def _answer(self, session: AsyncSession, row: Pending, update: dict[str, Any]) -> _Toast | None:
         payload = update[row.kind]
         match row.kind:
             case "callback_query":

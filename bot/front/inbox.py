@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import structlog
-from sqlalchemy import Table, delete, select, update
+from sqlalchemy import Table, delete, literal_column, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bot.front import metrics, seen_files
+from bot.front.batches import Batches
 from bot.front.context import FrontContext
 from bot.front.updates import Arrival
 from bot.store import now
@@ -22,14 +23,17 @@ from bot.timeline import Stage, note
 
 _log = structlog.get_logger(__name__)
 
-#: Updates in one commit; what arrives meanwhile is in the next.
-_BATCH = 200
+#: Requests or polls in one commit; what arrives meanwhile is in the next.
+_BATCH = 100
 #: Seconds: an update is told to be a repeated one for this long, and a timeline kept for this long.
 _KEEP_SETTLED = 48 * 3600.0
 _KEEP_TIMELINE = 14 * 24 * 3600.0
 _SWEEP_EVERY = 60.0
 _SWEEP_PAUSE = 0.1
 _SWEEP_AT_MOST = 500
+
+#: Spelled out, not a parameter: only then do the databases use the partial index on it.
+IS_PENDING = InboxUpdate.status == literal_column("'pending'")
 
 _INBOX: Table = InboxUpdate.__table__  # type: ignore[assignment]
 
@@ -38,14 +42,23 @@ _INBOX: Table = InboxUpdate.__table__  # type: ignore[assignment]
 DATABASE_ERRORS = (SQLAlchemyError, OSError)
 
 
+class Pending(NamedTuple):
+    """An update that waits, as much of it as whoever takes care of it needs."""
+
+    id: int
+    update_id: int
+    telegram_id: int
+    kind: str
+    recipient: Recipient
+    body: bytes
+    received_at: float
+    expires_at: float
+    attempts: int
+    next_attempt_at: float
+
+
 class InboxUnavailable(Exception):
     """The database does not take updates now; Telegram must send them again."""
-
-
-@dataclass
-class _Entry:
-    arrivals: Sequence[Arrival]
-    stored: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class Inbox:
@@ -55,18 +68,11 @@ class Inbox:
         """`on_stored` is called with the Telegram id of each person who has something new, after the commit."""
         self._database = context.database
         self._on_stored = on_stored
-        self._entries: list[_Entry] = []
-        self._flusher: asyncio.Task[None] | None = None
+        self._batches = Batches(self._commit, _BATCH)
 
     async def store(self, arrivals: Sequence[Arrival]) -> int:
         """Commit the updates; returns how many are new, the others were there. Raises :class:`InboxUnavailable`."""
-        if not arrivals:
-            return 0
-        entry = _Entry(arrivals)
-        self._entries.append(entry)
-        if self._flusher is None or self._flusher.done():
-            self._flusher = asyncio.create_task(self._flush())
-        return await entry.stored
+        return await self._batches.add(arrivals) if arrivals else 0
 
     async def sweep(self) -> None:
         """Remove what was settled long ago and old timelines, a bounded number at a time, until cancelled."""
@@ -91,52 +97,34 @@ class Inbox:
             entries = await session.execute(delete(TimelineEntry).where(TimelineEntry.id.in_(told)))
         return max(_rows(updates), _rows(entries))
 
-    async def _flush(self) -> None:
-        while self._entries:
-            batch: list[_Entry] = []
-            while self._entries and sum(len(entry.arrivals) for entry in batch) < _BATCH:
-                batch.append(self._entries.pop(0))
-            try:
-                await self._commit(batch)
-            except DATABASE_ERRORS as error:
-                metrics.UPDATES.labels("unavailable").inc(len(batch))
-                _log.error("the inbox cannot be written", reason=reason(error))
-                self._fail(batch, InboxUnavailable("The database does not take updates now."))
-            except BaseException:
-                self._fail(batch, InboxUnavailable("The service is stopping."))
-                raise
-
-    @staticmethod
-    def _fail(batch: Sequence[_Entry], error: InboxUnavailable) -> None:
-        for entry in batch:
-            if not entry.stored.done():
-                entry.stored.set_exception(error)
-
-    async def _commit(self, batch: Sequence[_Entry]) -> None:
-        arrivals = {arrival.update_id: arrival for entry in batch for arrival in entry.arrivals}
-        async with self._database.write() as session:
-            new = await _insert(session, list(arrivals.values()))
-        people = {arrivals[update_id].telegram_id for update_id in new if _is_work(arrivals[update_id])}
-        for entry in batch:
-            count = 0
-            for arrival in entry.arrivals:
-                # The first of equal ones in a batch is the new one.
-                fresh = arrival.update_id in new
-                new.discard(arrival.update_id)
-                count += fresh
-                metrics.UPDATES.labels("stored" if fresh else "repeated").inc()
-            if not entry.stored.done():
-                entry.stored.set_result(count)
-        for telegram_id in people:
+    async def _commit(self, batch: list[Sequence[Arrival]]) -> list[int]:
+        arrivals = {arrival.update_id: arrival for entry in batch for arrival in entry}
+        try:
+            async with self._database.write() as session:
+                new = await _insert(session, list(arrivals.values()))
+        except DATABASE_ERRORS as error:
+            metrics.UPDATES.labels("unavailable").inc(len(batch))
+            _log.error("the inbox cannot be written", reason=reason(error))
+            raise InboxUnavailable("The database does not take updates now.") from None
+        for telegram_id in {arrivals[update_id].telegram_id for update_id in new if _is_work(arrivals[update_id])}:
             self._on_stored(telegram_id)
+        counts = []
+        for entry in batch:
+            # The first of equal ones in a batch is the new one.
+            fresh = new.intersection(arrival.update_id for arrival in entry)
+            new -= fresh
+            metrics.UPDATES.labels("stored").inc(len(fresh))
+            metrics.UPDATES.labels("repeated").inc(len(entry) - len(fresh))
+            counts.append(len(fresh))
+        return counts
 
 
-async def settle(session: AsyncSession, row: InboxUpdate, status: InboxStatus, error: str | None = None) -> None:
+async def settle(session: AsyncSession, row: Pending, status: InboxStatus, error: str | None = None) -> None:
     """Mark an update as done in the caller's transaction; its content goes with that."""
     values = {"status": status, "settled_at": now(), "body": b"", "last_error": error}
     await session.execute(
         update(InboxUpdate)
-        .where(InboxUpdate.id == row.id, InboxUpdate.status == InboxStatus.PENDING)
+        .where(InboxUpdate.id == row.id, IS_PENDING)
         .values(**values)
         .execution_options(synchronize_session=False)
     )

@@ -13,19 +13,22 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import structlog
-from sqlalchemy import case, func, select, union, update
+from sqlalchemy import func, literal_column, select, union, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bot.front import metrics
+from bot.front.batches import Batches
 from bot.front.context import FrontContext
 from bot.front.delivery import MOST_AT_ONCE, Delivery, Outcome, pause_after
 from bot.front.desk import Desk
-from bot.front.inbox import DATABASE_ERRORS, reason, settle
+from bot.front.handovers import Handover, record
+from bot.front.inbox import DATABASE_ERRORS, IS_PENDING, Pending, reason, settle
 from bot.front.notices import Notice, Notices, due, next_change
 from bot.front.outbox import Outbox
 from bot.front.talk import Talk
 from bot.front.typing_sign import TypingSign
 from bot.front.updates import Sender, sender_of
+from bot.front.view import View, look
 from bot.nudge import Topic
 from bot.store import now
 from bot.store.tables import (
@@ -40,14 +43,14 @@ from bot.store.tables import (
     Wanted,
     Wish,
 )
-from bot.timeline import Stage, note
 from bot.users import admission, people
 
 _log = structlog.get_logger(__name__)
 
 #: Transactions of the router at a time, so that storing what arrives never waits long for its turn.
 _MOST_TRANSACTIONS = 8
-#: People asked for in one query.
+#: People looked at, or updates marked as delivered, in one transaction; and people asked for in one query.
+_MOST_IN_BATCH = 100
 _CHUNK = 500
 #: Seconds: a wait without news is looked at again, a database or an error of ours given time, the model waited for.
 _LOOK_ANYWAY = 30.0
@@ -76,24 +79,8 @@ _WATCHED = (
     Instance.credentials_epoch,
 )
 _Snapshot = tuple[object, ...]
-
-
-@dataclass(frozen=True)
-class _View:
-    """A person as found in the database at one look."""
-
-    telegram_id: int
-    user: User | None
-    wish: Wish | None
-    instance: Instance | None
-    waiting: Waiting | None
-    #: What is next: Zaki's own first, they never wait for an instance.
-    row: InboxUpdate | None
-    more: bool
-
-    @property
-    def leaving(self) -> bool:
-        return self.wish is not None and self.wish.wanted == Wanted.ABSENT
+#: Spelled out, not a parameter: only then do the databases use the partial index on it.
+_IS_LEAVING = Wish.wanted == literal_column("'absent'")
 
 
 @dataclass
@@ -135,6 +122,8 @@ class Router:
         self._grace = grace
         self._stopping = False
         self._lanes: dict[int, _Lane] = {}
+        self._looks = Batches(self._look, _MOST_IN_BATCH)
+        self._records = Batches(self._record, _MOST_IN_BATCH)
         self._transactions = asyncio.Semaphore(_MOST_TRANSACTIONS)
         self._deliveries = asyncio.Semaphore(MOST_AT_ONCE)
 
@@ -188,12 +177,11 @@ class Router:
             await self._context.nudge.wait(Topic.INBOX, seen)
 
     async def _find_work(self) -> None:
-        pending = (InboxUpdate.status == InboxStatus.PENDING,)
-        leaving = select(User.telegram_id).join(Wish, Wish.user_id == User.id).where(Wish.wanted == Wanted.ABSENT)
-        query = union(select(InboxUpdate.telegram_id).where(*pending), select(Waiting.telegram_id), leaving)
+        leaving = select(User.telegram_id).join(Wish, Wish.user_id == User.id).where(_IS_LEAVING)
+        query = union(select(InboxUpdate.telegram_id).where(IS_PENDING), select(Waiting.telegram_id), leaving)
         async with self._context.database.read() as session:
             found = (await session.scalars(query)).all()
-            count = await session.scalar(select(func.count()).select_from(InboxUpdate).where(*pending))
+            count = await session.scalar(select(func.count()).select_from(InboxUpdate).where(IS_PENDING))
         metrics.INBOX_PENDING.set(count or 0)
         for telegram_id in found:
             if telegram_id not in self._lanes:
@@ -249,7 +237,7 @@ class Router:
     async def _step(self, lane: _Lane) -> float | None:
         """Take care of one thing; the seconds until the next look, None where nothing is left."""
         lane.waits_on = None
-        view = await self._look(lane.telegram_id)
+        view = await self._looks.add(lane.telegram_id)
         if view.leaving:
             return await self._end_leaving(lane, view)
         row = view.row
@@ -273,29 +261,15 @@ class Router:
                 await self._notices.end(session, view.telegram_id)
         return None
 
-    async def _look(self, telegram_id: int) -> _View:
-        own_first = case((InboxUpdate.recipient == Recipient.ZAKI, 0), else_=1)
-        # Ids start anew at random after a week without updates; by then nothing older is pending.
-        pending = (
-            select(InboxUpdate)
-            .where(InboxUpdate.telegram_id == telegram_id, InboxUpdate.status == InboxStatus.PENDING)
-            .order_by(own_first, InboxUpdate.update_id)
-            .limit(2)
-        )
-        person = (
-            select(User, Wish, Instance)
-            .outerjoin(Wish, Wish.user_id == User.id)
-            .outerjoin(Instance, Instance.user_id == User.id)
-            .where(User.telegram_id == telegram_id)
-        )
-        async with self._transactions, self._context.database.read() as session:
-            rows = (await session.scalars(pending)).all()
-            found = (await session.execute(person)).one_or_none()
-            waiting = await session.get(Waiting, telegram_id)
-        user, wish, instance = found if found is not None else (None, None, None)
-        return _View(telegram_id, user, wish, instance, waiting, rows[0] if rows else None, len(rows) > 1)
+    async def _look(self, telegram_ids: list[int]) -> list[View]:
+        async with self._context.database.read() as session:
+            return await look(session, telegram_ids)
 
-    async def _handle(self, row: InboxUpdate) -> None:
+    async def _record(self, handovers: list[Handover]) -> list[bool]:
+        async with self._context.database.write() as session:
+            return await record(session, handovers)
+
+    async def _handle(self, row: Pending) -> None:
         async with self._transactions:
             try:
                 await self._desk.handle(row)
@@ -307,7 +281,7 @@ class Router:
                 async with self._context.database.write() as session:
                     await settle(session, row, InboxStatus.HANDLED, "It could not be handled.")
 
-    async def _meet_stranger(self, view: _View) -> float | None:
+    async def _meet_stranger(self, view: View) -> float | None:
         """Admit somebody, or refuse them politely and once."""
         row = view.row
         if row is None:
@@ -331,7 +305,7 @@ class Router:
                 await settle(session, row, InboxStatus.HANDLED)
         return 0.0
 
-    async def _meet_blocked(self, lane: _Lane, view: _View) -> float | None:
+    async def _meet_blocked(self, lane: _Lane, view: View) -> float | None:
         """Whoever writes has unblocked us; what they wrote before they blocked us waits."""
         row, wish = view.row, view.wish
         if row is None:
@@ -347,7 +321,7 @@ class Router:
                 user.status = UserStatus.ACTIVE
         return 0.0
 
-    async def _wait_for_instance(self, lane: _Lane, view: _View) -> float:
+    async def _wait_for_instance(self, lane: _Lane, view: View) -> float:
         """Wish for it where that is still to be done, show the person that it comes, and wait for it to change."""
         row, instance, waiting = view.row, view.instance, view.waiting
         at = now()
@@ -369,7 +343,7 @@ class Router:
             self._typing.hide(view.telegram_id)
         return self._park(lane, view, next_change(waiting, at), row.expires_at - at if row else None)
 
-    async def _should_ask_again(self, view: _View) -> bool:
+    async def _should_ask_again(self, view: View) -> bool:
         """Whether the wish for an instance that is awake was met, and it is not awake (any more)."""
         wish, instance = view.wish, view.instance
         if wish is None or instance is None or instance.met_generation < wish.generation:
@@ -378,13 +352,13 @@ class Router:
             return instance.container != ContainerState.RUNNING or instance.fenced_at is not None
         # Nothing is gained by starting a broken one over and over; a newer message is a reason to try once more.
         newest = select(func.max(InboxUpdate.received_at)).where(
-            InboxUpdate.telegram_id == view.telegram_id, InboxUpdate.status == InboxStatus.PENDING
+            InboxUpdate.telegram_id == view.telegram_id, IS_PENDING
         )
         async with self._transactions, self._context.database.read() as session:
             received_at = await session.scalar(newest)
         return received_at is not None and received_at > wish.asked_at + _RETRY_FAILED
 
-    async def _deliver(self, lane: _Lane, view: _View, instance: Instance, row: InboxUpdate) -> float | None:
+    async def _deliver(self, lane: _Lane, view: View, instance: Instance, row: Pending) -> float | None:
         at = now()
         if self._model_down():
             self._typing.show(view.telegram_id)
@@ -392,38 +366,37 @@ class Router:
         if row.next_attempt_at > at and lane.failed_at_start == instance.ready_at:
             return self._park(lane, view, row.next_attempt_at - at)
         async with self._deliveries:
-            handover = await self._delivery.hand_over(instance, row.body)
-        match handover.outcome:
+            answer = await self._delivery.hand_over(instance, row.body)
+        match answer.outcome:
             case Outcome.ACCEPTED:
                 await self._delivered(view, instance, row)
                 self._typing.hide(view.telegram_id)
                 return 0.0 if view.more else None
             case Outcome.NEVER:
-                await self._refused(row, handover.reason)
+                await self._refused(row, answer.reason)
                 return 0.0
             case Outcome.LATER:
                 lane.failed_at_start = instance.ready_at
                 self._typing.show(view.telegram_id)
-                await self._postpone(row, handover.reason)
+                await self._postpone(row, answer.reason)
         return 0.0
 
-    async def _delivered(self, view: _View, instance: Instance, row: InboxUpdate) -> None:
-        async with self._write() as session:
-            await settle(session, row, InboxStatus.DELIVERED)
-            note(session, row.telegram_id, Stage.DELIVERED, str(row.update_id))
-            if instance.user_id is not None:
-                await people.touch(session, instance.user_id)
-            if view.waiting is not None:
-                await self._notices.end(session, view.telegram_id)
-            # A fence that was taken while the update was on its way may have put it to sleep with the instance.
-            fenced = await session.scalar(select(Instance.fenced_at).where(Instance.id == instance.id))
-            user = await people.find(session, row.telegram_id) if fenced is not None else None
-            if user is not None:
-                await people.wish(session, user, Wanted.AWAKE, again=True)
+    async def _delivered(self, view: View, instance: Instance, row: Pending) -> None:
+        user_id = instance.user_id
+        assert user_id is not None  # noqa: S101 - the view found it by its owner
+        fenced = await self._records.add(Handover(row, user_id, instance.id))
         metrics.DELIVERED.inc()
         metrics.DELIVERY_SECONDS.observe(max(0.0, now() - row.received_at))
+        if not fenced and view.waiting is None:
+            return
+        async with self._write() as session:
+            await self._notices.end(session, view.telegram_id)
+            user = await people.find(session, view.telegram_id)
+            # What came through just before the fence may be asleep now with the instance.
+            if fenced and user is not None:
+                await people.wish(session, user, Wanted.AWAKE, again=True)
 
-    async def _refused(self, row: InboxUpdate, why: str) -> None:
+    async def _refused(self, row: Pending, why: str) -> None:
         _log.warning("an instance refused an update for good", update=row.update_id, reason=why)
         async with self._write() as session:
             await settle(session, row, InboxStatus.EXPIRED, why)
@@ -431,7 +404,7 @@ class Router:
                 text = "😔 I am sorry, your assistant cannot read the message that you sent last."
                 await self._talk.say(session, row.telegram_id, text)
 
-    async def _postpone(self, row: InboxUpdate, why: str) -> None:
+    async def _postpone(self, row: Pending, why: str) -> None:
         values = {
             "attempts": row.attempts + 1,
             "next_attempt_at": now() + pause_after(row.attempts + 1),
@@ -441,13 +414,13 @@ class Router:
         async with self._write() as session:
             await session.execute(statement.execution_options(synchronize_session=False))
 
-    async def _expire(self, view: _View) -> None:
+    async def _expire(self, view: View) -> None:
         """Drop what is too old to be of use; messages are worth a word, once."""
         statement = (
             update(InboxUpdate)
             .where(
                 InboxUpdate.telegram_id == view.telegram_id,
-                InboxUpdate.status == InboxStatus.PENDING,
+                IS_PENDING,
                 InboxUpdate.expires_at <= now(),
             )
             .values(status=InboxStatus.EXPIRED, settled_at=now(), body=b"")
@@ -460,7 +433,7 @@ class Router:
                 await self._notices.lost(session, view.telegram_id)
         _log.warning("updates expired before they could be delivered", count=len(kinds))
 
-    async def _end_leaving(self, lane: _Lane, view: _View) -> float:
+    async def _end_leaving(self, lane: _Lane, view: View) -> float:
         """Remove what is left of a person once their instance is gone."""
         self._typing.hide(view.telegram_id)
         if view.instance is not None:
@@ -474,7 +447,7 @@ class Router:
                 await self._talk.say(session, view.telegram_id, text)
         return 0.0
 
-    def _park(self, lane: _Lane, view: _View, *pauses: float | None) -> float:
+    def _park(self, lane: _Lane, view: View, *pauses: float | None) -> float:
         """Wait for the instance to change, at most the shortest of the pauses (seconds)."""
         instance = view.instance
         lane.waits_on = tuple(getattr(instance, column.key) for column in _WATCHED) if instance is not None else ()

@@ -80,7 +80,6 @@ class Provisioner:
         """Connect, take over from a process that died, and begin the loops."""
         await self.connect()
         await release_dead(self._database)
-        await self._resync()
         self._loops = [
             asyncio.create_task(self._follow_wishes(), name="wishes"),
             asyncio.create_task(self._forever(self._watch_deaths), name="deaths"),
@@ -218,9 +217,8 @@ class Provisioner:
         async for instance_id in self.context.containers.deaths():
             if instance_id in self._working:
                 continue  # we are stopping or starting it ourselves
-            _log.warning("a gateway ended", instance=instance_id)
             async with self._database.write() as session:
-                await session.execute(
+                ours = await session.scalar(
                     update(Instance)
                     .where(Instance.id == instance_id, Instance.failure.is_(None))
                     .values(
@@ -229,14 +227,17 @@ class Provisioner:
                         next_look_at=now(),
                         repairs=Instance.repairs + 1,
                     )
+                    .returning(Instance.id)
                 )
-            self._nudge.ring(Topic.WISHES)
-            self._nudge.ring(Topic.INSTANCES)
+            if ours is not None:
+                _log.warning("a gateway ended", instance=instance_id)
+                self._nudge.ring(Topic.WISHES)
+                self._nudge.ring(Topic.INSTANCES)
 
     async def _resync_regularly(self) -> None:
         while True:
-            await asyncio.sleep(RESYNC_EVERY)
             await self._resync()
+            await asyncio.sleep(RESYNC_EVERY)
 
     async def _resync(self) -> None:
         """Compare every row with the world, and look at those that differ."""

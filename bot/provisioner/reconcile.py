@@ -34,6 +34,8 @@ _PROBE_EVERY = 0.1
 _OBSERVE_EVERY = 1.0
 #: OpenClaw's exit code for a configuration that it refuses.
 _EXIT_CONFIG = 78
+#: Ways to repair a refused configuration: OpenClaw's own, then ours.
+_CONFIG_REPAIRS = 2
 #: Times that a broken gateway is started again before it counts as failed.
 _REPAIRS = 1
 
@@ -157,11 +159,10 @@ class Reconciler:
                 break
             instance.ready_at = None
             reason = _reason(ended)
-            if ended.exit_code == _EXIT_CONFIG and refusals < len(_CONFIG_REPAIRS):
-                repair = _CONFIG_REPAIRS[refusals]
+            if ended.exit_code == _EXIT_CONFIG and refusals < _CONFIG_REPAIRS:
                 refusals += 1
                 await record.stage(Stage.STARTED, f"repairing: {reason}", container=ended.state)
-                await repair(self, instance)
+                await (self._let_openclaw_repair if refusals == 1 else self._replace_config)(instance)
             elif repairs < _REPAIRS:
                 repairs += 1
                 await record.stage(Stage.STARTED, f"repairing: {reason}", repairs=repairs, container=ended.state)
@@ -310,7 +311,3 @@ def _reason(ended: Observed | None) -> str:
     if ended.exit_code == _EXIT_CONFIG:
         return "The gateway refuses its configuration (exit code 78)."
     return f"The gateway ended with exit code {ended.exit_code}."
-
-
-#: What is tried, in this order, when the gateway refuses its configuration.
-_CONFIG_REPAIRS = (Reconciler._let_openclaw_repair, Reconciler._replace_config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, literal_column, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -125,16 +125,9 @@ async def forget(session: AsyncSession, user: User) -> bool:
 
 async def count_waiting(session: AsyncSession, telegram_id: int) -> int:
     """Updates of the person that wait for their instance."""
-    query = select(func.count()).where(
-        InboxUpdate.telegram_id == telegram_id, InboxUpdate.status == InboxStatus.PENDING
-    )
+    pending = InboxUpdate.status == literal_column("'pending'")
+    query = select(func.count()).where(InboxUpdate.telegram_id == telegram_id, pending)
     return await session.scalar(query) or 0
-
-
-async def touch(session: AsyncSession, user_id: int) -> None:
-    """Note that the person's instance got something from them just now."""
-    statement = update(User).where(User.id == user_id).values(last_message_at=now())
-    await session.execute(statement.execution_options(synchronize_session=False))
 
 
 async def _erase(session: AsyncSession, user: User) -> None:

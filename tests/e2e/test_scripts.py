@@ -113,6 +113,26 @@ def test_say_uses_the_demo_that_runs_and_ctrl_c_stops_its_instances(environment:
     assert not set(ours) & set(docker("ps", "--format", "{{.Names}}"))
 
 
+def test_say_that_is_ended_early_stops_what_it_started(environment: Environment) -> None:
+    saying = subprocess.Popen(
+        [str(PROJECT / ".venv" / "bin" / "zaki"), "demo", "--say", "never mind"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert saying.stderr is not None
+    for line in saying.stderr:
+        if "gateway started" in line:
+            saying.terminate()
+    assert saying.wait(LONG) == 1
+    saying.stderr.close()
+    assert line == "Stopped before the reply came.\n"
+    ours = [instance["id"] for instance in zaki("instance", "ls", environment=environment)]
+    assert not set(ours) & set(docker("ps", "--format", "{{.Names}}"))
+
+
 def test_an_instance_is_unchanged_by_hand_and_its_log_can_be_read(environment: Environment) -> None:
     instance = zaki("instance", "ls", environment=environment)[0]["id"]
     assert zaki("instance", "preview", instance, environment=environment)["changed"] is False

@@ -17,12 +17,14 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from bot.settings import Settings, load_settings
+from bot.hostfacts import HostFacts
+from bot.settings import load_settings
 from bot.standins.telegram import SimulatorClient
 from bot.store import Database
 from bot.store.tables import Instance, TimelineEntry, User
 from bot.timeline import Stage
 
+PROGRAM = Path(sys.executable).parent / "zaki"
 TOKEN = "123456789:AAreal-token-that-no-instance-may-see0"
 #: Seconds; a gateway starts in ten on a quiet machine.
 PATIENCE = 180.0
@@ -42,52 +44,62 @@ async def until(look: Callable[[], Awaitable[_T | None]], what: str, patience: f
 
 
 class ServedZaki:
-    """A running service and the simulator that it speaks to."""
+    """A running service and the simulator that it speaks to; `roles` empty: both parts in one process."""
 
-    def __init__(self, state: Path, people: SimulatorClient, api: str, log: Path) -> None:
+    def __init__(
+        self,
+        state: Path,
+        people: SimulatorClient,
+        api: str,
+        log: Path,
+        host: HostFacts,
+        roles: tuple[str, ...],
+        database_url: str | None,
+    ) -> None:
         self.state = state
         self.people = people
         self.log = log
-        self.listen = f"127.0.0.1:{free_port()}"
+        self.host = host
+        self.settings = load_settings(
+            _env_file=None,
+            state=state,
+            telegram_token=TOKEN,
+            telegram_api=api,
+            listen=f"127.0.0.1:{free_port()}",
+            database_url=database_url,
+        )
+        self.database = Database(self.settings.effective_database_url)
+        self._roles = roles
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith("ZAKI_")} | {
             "ZAKI_STATE": str(state),
             "ZAKI_TELEGRAM_TOKEN": TOKEN,
             "ZAKI_TELEGRAM_API": api,
-            "ZAKI_LISTEN": self.listen,
+            "ZAKI_LISTEN": self.settings.listen,
+            "ZAKI_DATABASE_URL": self.settings.effective_database_url,
         }
-        self.database = Database(self.settings.effective_database_url)
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def settings(self) -> Settings:
-        """The service's own settings."""
-        return load_settings(
-            _env_file=None,
-            state=self.state,
-            telegram_token=TOKEN,
-            telegram_api=self._environment["ZAKI_TELEGRAM_API"],
-            listen=self.listen,
-        )
+        self._processes: list[subprocess.Popen[bytes]] = []
 
     async def start(self) -> None:
-        """Start the process and wait until it says that it is ready."""
-        program = Path(sys.executable).parent / "zaki"
+        """Start what serves and wait until it says that it is ready."""
+        commands = [["serve", "--role", role] for role in self._roles] or [["serve"]]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [program, "serve"],
-                env=self._environment,
-                cwd=self.state,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+            for command in commands:
+                self._processes.append(
+                    subprocess.Popen(
+                        [PROGRAM, *command],
+                        env=self._environment,
+                        cwd=self.state,
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                    )
+                )
 
         async def ready() -> bool:
-            assert self._process is not None
-            assert self._process.poll() is None, self.log.read_text()
+            assert not any(process.poll() for process in self._processes), self.log.read_text()
             with contextlib.suppress(httpx.HTTPError):
                 async with httpx.AsyncClient(trust_env=False) as http:
-                    return (await http.get(f"http://{self.listen}/readyz")).status_code == 200
+                    return (await http.get(f"http://{self.settings.listen}/readyz")).status_code == 200
             return False
 
         await until(ready, "the service's readiness", 60)
@@ -102,9 +114,8 @@ class ServedZaki:
 
     def command(self, *arguments: str, ok: bool = True) -> str:
         """What a `zaki` command prints."""
-        program = Path(sys.executable).parent / "zaki"
         done = subprocess.run(
-            [program, *arguments], env=self._environment, cwd=self.state, capture_output=True, text=True, check=False
+            [PROGRAM, *arguments], env=self._environment, cwd=self.state, capture_output=True, text=True, check=False
         )
         assert (done.returncode == 0) is ok, done.stdout + done.stderr
         return done.stdout
@@ -130,10 +141,12 @@ class ServedZaki:
         await until(look, f"the stage {stage}")
 
     def _end(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(number)
-            self._process.wait(60)
-        self._process = None
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(number)
+        for process in self._processes:
+            process.wait(60)
+        self._processes.clear()
 
 
 def free_port() -> int:

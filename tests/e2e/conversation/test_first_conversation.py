@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
@@ -70,7 +71,7 @@ async def test_a_stranger_gets_an_assistant_of_their_own(zaki: ServedZaki) -> No
     again = await zaki.people.say(ada, "and once more")
     await zaki.people.wait_for_reply(ada, after=again.id, timeout=PATIENCE, predicate=echoes("and once more"))
 
-    check_isolation(inspect(instance.id))
+    check_isolation(zaki, inspect(instance.id))
     check_no_secret_outside(zaki, instance.id)
     listed = json.loads(zaki.command("instance", "ls", "--json"))
     assert [(row["id"], row["state"]) for row in listed] == [(instance.id, "awake")]
@@ -78,7 +79,7 @@ async def test_a_stranger_gets_an_assistant_of_their_own(zaki: ServedZaki) -> No
     await leave(zaki, ada, instance.id)
 
 
-def check_isolation(container: dict[str, Any]) -> None:
+def check_isolation(zaki: ServedZaki, container: dict[str, Any]) -> None:
     """The profile of OpenClaw's own fleet, and further."""
     host = container["HostConfig"]
     assert host["CapDrop"] == ["ALL"]
@@ -96,8 +97,8 @@ def check_isolation(container: dict[str, Any]) -> None:
     assert container["Config"]["User"] == "1000:1000"
     assert [(mount["Type"], mount["Destination"]) for mount in container["Mounts"]] == [("volume", "/home/node")]
     networks = container["NetworkSettings"]["Networks"]
-    assert list(networks) == ["zkconv"]
-    assert networks["zkconv"]["IPAMConfig"]["IPv4Address"].startswith("10.94.")
+    assert list(networks) == [zaki.host.network]
+    assert IPv4Address(networks[zaki.host.network]["IPAMConfig"]["IPv4Address"]) in zaki.host.subnet
 
 
 def check_no_secret_outside(zaki: ServedZaki, instance_id: str) -> None:
@@ -166,7 +167,7 @@ async def test_two_people_cannot_reach_each_other(zaki: ServedZaki) -> None:
 
     key = FrontKey(load_key(zaki.state / "keys" / "front.key"))
     mine, theirs = key.derive(first.id, 1), key.derive(second.id, 1)
-    front = "http://10.94.0.1:8081"
+    front = f"http://{zaki.settings.effective_instances_listen(zaki.host.gateway)}"
     assert ask(first.id, f"{front}/telegram/bot{mine.bot_token}/getMe")[0] == 200
     assert ask(first.id, f"{front}/telegram/bot{theirs.bot_token}/getMe")[0] == 401
     assert ask(first.id, f"{front}/telegram/bot{mine.bot_token}/sendMessage?chat_id={bob.id}&text=psst")[0] == 403
@@ -200,9 +201,18 @@ async def test_a_kill_loses_nothing(zaki: ServedZaki, stage: Stage) -> None:
     for text in ("remember the milk", "and the bread"):
         await zaki.people.wait_for_reply(ada, timeout=PATIENCE, predicate=echoes(text))
     instance = await awake(zaki, ada.id)
-    ours = docker("ps", "--all", "--filter", "network=zkconv", "--format", "{{.Names}}").split()
+    ours = docker("ps", "--all", "--filter", f"network={zaki.host.network}", "--format", "{{.Names}}").split()
     assert ours == [instance.id]
     assert [path.name for path in (zaki.state / "stacks").iterdir()] == [instance.id]
+
+
+async def test_front_and_provisioner_as_two_processes_on_postgresql(zaki_in_two: ServedZaki) -> None:
+    ada = await zaki_in_two.people.new_user(first_name="Ada")
+    await zaki_in_two.people.say(ada, "hello, both of you")
+    await zaki_in_two.reached(ada.id, Stage.DECLARED)
+    zaki_in_two.kill()
+    await zaki_in_two.start()
+    await zaki_in_two.people.wait_for_reply(ada, timeout=PATIENCE, predicate=echoes("hello, both of you"))
 
 
 async def test_a_gateway_that_ends_comes_back(zaki: ServedZaki) -> None:

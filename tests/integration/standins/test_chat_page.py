@@ -9,7 +9,6 @@ from playwright.async_api import Page, async_playwright, expect
 
 from bot.standins.telegram import SimulatorClient, SimulatorConfig, create_app, running
 
-CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -20,13 +19,13 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed; install the package chromium.")
-
-
 @pytest.fixture
 async def page() -> AsyncIterator[Page]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.fail("Chromium is missing; run `scripts/setup tests`, which installs it.", pytrace=False)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = await playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         opened = await browser.new_page(viewport={"width": 1200, "height": 800})
         problems: list[str] = []
         opened.on("pageerror", lambda error: problems.append(str(error)))
