@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
+from sqlalchemy import Table, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bot.store.database import now
@@ -27,6 +29,18 @@ class Stage(StrEnum):
     FAILED = "failed"
 
 
+_TIMELINE: Table = TimelineEntry.__table__  # type: ignore[assignment]
+_APPEND = insert(_TIMELINE)
+
+
 def note(session: AsyncSession, telegram_id: int, stage: Stage, detail: str = "") -> None:
     """Append an entry in the caller's transaction."""
     session.add(TimelineEntry(at=now(), telegram_id=telegram_id, stage=stage, detail=detail))
+
+
+async def note_all(session: AsyncSession, entries: Iterable[tuple[int, Stage, str]]) -> None:
+    """Append entries of several people (Telegram id, stage, detail) in one statement."""
+    at = now()
+    rows = [{"at": at, "telegram_id": who, "stage": stage, "detail": detail} for who, stage, detail in entries]
+    if rows:
+        await session.execute(_APPEND, rows)

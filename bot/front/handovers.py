@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import BindParameter, Table, bindparam, insert, select, update
+from sqlalchemy import BindParameter, Table, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bot.front.inbox import IS_PENDING, Pending
 from bot.store import now
-from bot.store.tables import InboxStatus, InboxUpdate, Instance, TimelineEntry, User
-from bot.timeline import Stage
+from bot.store.tables import InboxStatus, InboxUpdate, Instance, User
+from bot.timeline import Stage, note_all
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,6 @@ class Handover:
 
 _INBOX: Table = InboxUpdate.__table__  # type: ignore[assignment]
 _USERS: Table = User.__table__  # type: ignore[assignment]
-_TIMELINE: Table = TimelineEntry.__table__  # type: ignore[assignment]
 _IDS: BindParameter[list[object]] = bindparam("ids", expanding=True)
 
 _SETTLE = (
@@ -34,7 +33,6 @@ _SETTLE = (
     .values(status=InboxStatus.DELIVERED, settled_at=bindparam("at"), body=b"", last_error=None)
 )
 _TOUCH = update(_USERS).where(_USERS.c.id.in_(_IDS)).values(last_message_at=bindparam("at"))
-_NOTE = insert(_TIMELINE)
 _FENCED = select(Instance.id).where(Instance.id.in_(_IDS), Instance.fenced_at.is_not(None))
 
 
@@ -42,18 +40,7 @@ async def record(session: AsyncSession, handovers: Sequence[Handover]) -> list[b
     """Mark the updates as delivered; True for each whose instance was fenced while the update was on its way."""
     at = now()
     await session.execute(_SETTLE, {"ids": [done.row.id for done in handovers], "at": at})
-    await session.execute(
-        _NOTE,
-        [
-            {
-                "at": at,
-                "telegram_id": done.row.telegram_id,
-                "stage": Stage.DELIVERED,
-                "detail": str(done.row.update_id),
-            }
-            for done in handovers
-        ],
-    )
+    await note_all(session, ((done.row.telegram_id, Stage.DELIVERED, str(done.row.update_id)) for done in handovers))
     # In order, so that two transactions that touch the same people cannot wait for each other in a circle.
     await session.execute(_TOUCH, {"ids": sorted({done.user_id for done in handovers}), "at": at})
     fenced = set(await session.scalars(_FENCED, {"ids": [done.instance_id for done in handovers]}))

@@ -19,7 +19,7 @@ from bot.front.context import FrontContext
 from bot.front.updates import Arrival
 from bot.store import now
 from bot.store.tables import InboxStatus, InboxUpdate, Recipient, TimelineEntry
-from bot.timeline import Stage, note
+from bot.timeline import Stage, note_all
 
 _log = structlog.get_logger(__name__)
 
@@ -36,6 +36,10 @@ _SWEEP_AT_MOST = 500
 IS_PENDING = InboxUpdate.status == literal_column("'pending'")
 
 _INBOX: Table = InboxUpdate.__table__  # type: ignore[assignment]
+_INSERT = {
+    name: dialect.insert(_INBOX).on_conflict_do_nothing(index_elements=["update_id"]).returning(_INBOX.c.update_id)
+    for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
+}
 
 
 #: What a database that is down raises; a refused connection comes as it is.
@@ -137,16 +141,14 @@ def _is_work(arrival: Arrival) -> bool:
 async def _insert(session: AsyncSession, arrivals: Sequence[Arrival]) -> set[int]:
     """Insert what is not there; returns the ids of the new ones."""
     at = now()
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     # In order, so that two transactions that store the same updates cannot wait for each other in a circle.
-    values = [_values(arrival, at) for arrival in sorted(arrivals, key=lambda arrival: arrival.update_id)]
-    statement = insert(_INBOX).values(values).on_conflict_do_nothing(index_elements=["update_id"])
-    new = set((await session.scalars(statement.returning(_INBOX.c.update_id))).all())
+    rows = [_values(arrival, at) for arrival in sorted(arrivals, key=lambda arrival: arrival.update_id)]
+    new = set(await session.scalars(_INSERT[session.get_bind().dialect.name], rows))
+    work = [arrival for arrival in arrivals if arrival.update_id in new and _is_work(arrival)]
+    await note_all(session, ((arrival.telegram_id, Stage.RECEIVED, str(arrival.update_id)) for arrival in work))
     files: dict[int, list[object]] = defaultdict(list)
-    for arrival in arrivals:
-        if arrival.update_id in new and _is_work(arrival):
-            note(session, arrival.telegram_id, Stage.RECEIVED, str(arrival.update_id))
-            files[arrival.telegram_id].append(arrival.update)
+    for arrival in work:
+        files[arrival.telegram_id].append(arrival.update)
     for telegram_id in sorted(files):
         await seen_files.remember(session, telegram_id, files[telegram_id])
     return new

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from bot.provisioner.openclaw import GATEWAY_PORT
+from bot.provisioner.openclaw import GATEWAY_PORT, WEBHOOK_PORT
 
 _PROBE_TIMEOUT = 2.0
 _RPC_TIMEOUT = 30.0
@@ -27,10 +27,13 @@ class Gateway:
     token: str
 
     async def ready(self) -> bool:
-        """Whether `/readyz` says that databases and channels are ready."""
+        """Whether it would take a message: `/readyz` says so, and the webhook, which opens later, listens."""
         try:
-            answer = await self.http.get(self._url("/readyz"), timeout=_PROBE_TIMEOUT)
-            return answer.status_code == 200 and answer.json().get("ready") is True
+            gateway = await self.http.get(self._url("/readyz"), timeout=_PROBE_TIMEOUT)
+            if gateway.status_code != 200 or gateway.json().get("ready") is not True:
+                return False
+            webhook = await self.http.get(f"http://{self.address}:{WEBHOOK_PORT}/healthz", timeout=_PROBE_TIMEOUT)
+            return webhook.status_code == 200
         except (httpx.HTTPError, ValueError, AttributeError):
             return False
 

@@ -100,6 +100,9 @@ def _prepare_sqlite(engine: Engine) -> None:
         cursor.close()
 
     @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
+    def on_begin(connection: Connection) -> None:
         read_only = connection.get_execution_options().get("zaki_read", False)
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+        begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
+        # Past the cursors, whose making and closing would each be another trip to the connection's thread.
+        driver: Any = connection.connection.dbapi_connection
+        driver.run_async(lambda aiosqlite: aiosqlite.execute(begin))

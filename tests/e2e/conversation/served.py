@@ -79,15 +79,15 @@ class ServedZaki:
         }
         self._processes: list[subprocess.Popen[bytes]] = []
 
-    async def start(self) -> None:
-        """Start what serves and wait until it says that it is ready."""
+    async def start(self, **environment: str) -> None:
+        """Start what serves, with further variables, and wait until it says that it is ready."""
         commands = [["serve", "--role", role] for role in self._roles] or [["serve"]]
         with self.log.open("ab") as log:
             for command in commands:
                 self._processes.append(
                     subprocess.Popen(
                         [PROGRAM, *command],
-                        env=self._environment,
+                        env=self._environment | environment,
                         cwd=self.state,
                         stdin=subprocess.DEVNULL,
                         stdout=log,

@@ -215,6 +215,18 @@ async def test_front_and_provisioner_as_two_processes_on_postgresql(zaki_in_two:
     await zaki_in_two.people.wait_for_reply(ada, timeout=PATIENCE, predicate=echoes("hello, both of you"))
 
 
+async def test_messages_wait_while_docker_is_away(zaki: ServedZaki) -> None:
+    zaki.stop()
+    await zaki.start(DOCKER_HOST=f"unix://{zaki.state}/nobody-listens-here.sock")
+    ada = await zaki.people.new_user(first_name="Ada")
+    await zaki.people.say(ada, "are you there?")
+    await zaki.reached(ada.id, Stage.ADMITTED)
+    assert Stage.CREATING not in await zaki.stages(ada.id)
+    zaki.stop()
+    await zaki.start()
+    await zaki.people.wait_for_reply(ada, timeout=PATIENCE, predicate=echoes("are you there?"))
+
+
 async def test_a_gateway_that_ends_comes_back(zaki: ServedZaki) -> None:
     ada = await zaki.people.new_user(first_name="Ada")
     await zaki.people.say(ada, "first")
