@@ -50,6 +50,10 @@ _NO_NEW_PRIVILEGES = ("no-new-privileges", "no-new-privileges:true")
 _ROOT = re.compile(r"(?:root|0+)(?::.*)?")
 
 
+#: How the sentence of every refusal ends; the engine passes on the sentence, and not the exception.
+_REFUSAL = re.compile(r"(?:; no stack may do that|may not declare)\.\Z")
+
+
 class PolicyViolation(pulumi.RunError):
     """A resource asks for what no stack may do; the message is one sentence that names both."""
 
@@ -59,6 +63,11 @@ class _Hidden:
 
 
 _HIDDEN = _Hidden()
+
+
+def is_refusal(diagnostic: str) -> bool:
+    """Whether a line of the engine's diagnostics is the sentence of a :class:`PolicyViolation`."""
+    return _REFUSAL.search(diagnostic) is not None
 
 
 def register() -> None:

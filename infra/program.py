@@ -5,9 +5,12 @@ from __future__ import annotations
 import pulumi
 
 from infra import checks
+from infra.checks import is_refusal
 from infra.host import HostStack
 from infra.instance import UserInstance
 from infra.spec import PROJECT, HostSpec, InstanceSpec, SpecError
+
+__all__ = ["is_refusal", "main"]
 
 
 def main() -> None:

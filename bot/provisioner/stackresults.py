@@ -28,6 +28,10 @@ class StackFailed(StackError):
         self.details = details
 
 
+class StackRefused(StackFailed):
+    """The program's own rules refuse what the stack asks for."""
+
+
 @dataclass(frozen=True, slots=True)
 class StackOutputs:
     """An instance's stack after `up`."""

@@ -36,10 +36,11 @@ from bot.provisioner.stackresults import (
     StackFailed,
     StackOutputs,
     StackPreview,
+    StackRefused,
     StackTimeout,
 )
 from bot.toolchain import Toolchain
-from infra.program import main
+from infra.program import is_refusal, main
 from infra.spec import HostSpec, InstanceSpec, is_instance_id
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "StackManager",
     "StackOutputs",
     "StackPreview",
+    "StackRefused",
     "StackTimeout",
 ]
 
@@ -436,7 +438,9 @@ class StackManager:
         except CommandError as error:
             lines = watch.errors or error_lines(str(error))
             reason = lines[0] if lines else "the engine gave no reason"
-            raise StackFailed(f"{work.name} could not be {done}: {reason}", lines[-20:]) from None
+            refused = any(is_refusal(line) for line in lines)
+            failure = StackRefused if refused else StackFailed
+            raise failure(f"{work.name} could not be {done}: {reason}", lines[-20:]) from None
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
             raise StackFailed(f"{work.name} could not be {done}: {error.strerror}{where}") from None

@@ -19,6 +19,7 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 
+
 @pytest.fixture
 async def page() -> AsyncIterator[Page]:
     chromium = shutil.which("chromium")

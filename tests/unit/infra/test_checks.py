@@ -13,7 +13,7 @@ import pulumi_docker as docker
 import pytest
 
 from infra import checks
-from infra.checks import CONTAINER, NETWORK, VOLUME, PolicyViolation, check
+from infra.checks import CONTAINER, NETWORK, VOLUME, PolicyViolation, check, is_refusal
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -198,3 +198,13 @@ def test_volume_is_refused(asked: dict[str, Any], complaint: str) -> None:
 def test_network_is_refused(asked: dict[str, Any], complaint: str) -> None:
     with pytest.raises(PolicyViolation, match=complaint):
         check("dev", NETWORK, "n", asked)
+
+
+def test_a_refusal_is_told_from_what_the_engine_prints() -> None:
+    with pytest.raises(PolicyViolation) as refused:
+        check("u-abcdefghij", "docker:index/plugin:Plugin", "root", {})
+    assert is_refusal(str(refused.value))
+    with pytest.raises(PolicyViolation) as refused:
+        check("dev", CONTAINER, "naked", {"privileged": True})
+    assert is_refusal(str(refused.value))
+    assert not is_refusal("Docker did not create the container; try again.")
