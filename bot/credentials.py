@@ -84,12 +84,15 @@ def same(left: str, right: str) -> bool:
     return hmac.compare_digest(left.encode(), right.encode())
 
 
-def load_key(path: Path) -> bytes:
-    """Read the 32-byte key file, which is made (mode 0600) where it is missing; safe against a concurrent maker."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+def load_key(path: Path, *, shared: bool = False) -> bytes:
+    """Read the 32-byte key file, which is made where it is missing; safe against a concurrent maker.
+
+    Its owner alone may read it, or with `shared` its group too: front and provisioner may be two users of one group.
+    """
+    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     if not path.exists():
         draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640 if shared else 0o600), "w") as file:
             file.write(secrets.token_hex(32) + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -152,7 +152,7 @@ class Service:
         http = await self._cleanup.enter_async_context(
             httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=None))
         )
-        key = FrontKey(load_key(settings.state / "keys" / "front.key"))
+        key = FrontKey(load_key(settings.state / "keys" / "front.key", shared=True))
         front = Front(FrontContext(settings, self.database, self.nudge, self.host, key, http))
         self.bot = await _bot_name(front)
         return front

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from infra.spec import is_digest
+
 TELEGRAM_API = "https://api.telegram.org"
 #: Where the front listens on the bridge, unless the settings say otherwise.
 INSTANCES_PORT = 8081
@@ -97,6 +99,13 @@ class Settings(BaseSettings):
     def _host_and_port(cls, value: str | None) -> str | None:
         if value is not None:
             split_listen(value)
+        return value
+
+    @field_validator("image", mode="after")
+    @classmethod
+    def _unchangeable_image(cls, value: str | None) -> str | None:
+        if value is not None and not is_digest(value):
+            raise ValueError("give an image by its digest, sha256:… or name@sha256:…, so that it cannot change")
         return value
 
     @model_validator(mode="after")

@@ -20,9 +20,10 @@ from bot.cli.output import print_json, stdout
 from bot.toolchain import Toolchain, read_pins
 
 if TYPE_CHECKING:
+    from bot.provisioner.leftovers import Found
     from bot.settings import Settings
 
-__all__ = ["Check", "DockerFacts", "render", "run_checks"]
+__all__ = ["Check", "DockerFacts", "leftovers_checks", "render", "run_checks"]
 
 GIB = 1024**3
 #: What one awake instance may need, and what an image, its instance and their logs take.
@@ -229,6 +230,15 @@ def disk_check(folder: Path, free: int) -> Check:
     ok = free >= LEAST_DISK
     cure = "" if ok else f"Free {_size(LEAST_DISK)} there."
     return Check("Disk", ok, f"{_size(free)} free at {folder}", cure, warning=True)
+
+
+def leftovers_checks(found: Found) -> list[Check]:
+    """Nothing that a crash left behind: one check that says so, or one for each thing that is there."""
+    checks = [Check("Leftovers", False, thing.what, thing.cure, warning=True) for thing in found.leftovers]
+    if found.unseen:
+        cure = "Look again when the other checks are in order."
+        checks.append(Check("Leftovers", False, f"not all seen: {', '.join(found.unseen)}", cure, warning=True))
+    return checks or [Check("Leftovers", True, "none")]
 
 
 def _version(text: str) -> tuple[int, ...]:

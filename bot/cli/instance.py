@@ -81,15 +81,23 @@ def preview(instance_id: Which, as_json: AsJson = False) -> None:
 
 @app.command("up")
 def up(instance_id: Which, as_json: AsJson = False) -> None:
-    """Bring the instance's stack to what its plan says; its memory and files stay."""
+    """Bring the instance's stack to what its plan says, and a failed one up again; its memory and files stay."""
 
     async def declare() -> None:
+        from sqlalchemy import select
+
         from bot.provisioner.lease import lease, new_owner
+        from bot.store.tables import Instance, User
+        from bot.users import people
 
         async with _provisioner() as (database, provisioner):
             spec = await _spec(database, provisioner, instance_id)
             async with lease(database, instance_id, new_owner()):
                 made = await provisioner.context.stacks.up(spec)
+            async with database.write() as session:
+                user = await session.scalar(select(User).join(Instance).where(Instance.id == instance_id))
+                if user is not None:
+                    await people.renew(session, user)
         if as_json:
             print_json({"changed": made.changed, "changes": made.changes})
         else:

@@ -68,7 +68,7 @@ class Provisioner:
             database=self._database,
             nudge=self._nudge,
             host=self._host,
-            front_key=FrontKey(load_key(keys / "front.key")),
+            front_key=FrontKey(load_key(keys / "front.key", shared=True)),
             gateway_key=GatewayKey(load_key(keys / "provisioner.key")),
             containers=containers,
             stacks=stacks,

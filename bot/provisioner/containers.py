@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import tarfile
@@ -16,8 +17,12 @@ from aiodocker.exceptions import DockerError
 
 from bot.provisioner.openclaw import HOME
 from bot.store.tables import ContainerState
+from infra.spec import NETWORK_LABEL
 
 OWNER_LABEL = "zaki.instance"
+HELPER_LABEL = "zaki.helper"
+#: Seconds that a helper may take: the volume is the instance's, and so is what the helper finds there.
+HELPER_DEADLINE = 120.0
 PIDS_LABEL = "zaki.pids"
 HOST_LABEL = "zaki.host_file"
 _UID = 1000
@@ -59,6 +64,16 @@ class FileInVolume:
 
     path: str
     content: bytes
+
+
+@dataclass(frozen=True)
+class Belongings:
+    """What a daemon has of one host's instances, by instance id."""
+
+    containers: frozenset[str]
+    volumes: frozenset[str]
+    #: Instances with a helper; a helper is on no network, so these may be other hosts' too.
+    helpers: frozenset[str]
 
 
 class Containers:
@@ -111,8 +126,29 @@ class Containers:
             for container in found
         }
 
+    async def belongings(self, network: str) -> Belongings:
+        """What there is of instances on this network, whoever knows of it; instances on other networks are others'."""
+        try:
+            found = await self._docker.containers.list(all=True, filters=json.dumps({"label": [OWNER_LABEL]}))
+            ours = {
+                container["Labels"][OWNER_LABEL]
+                for container in found
+                if network in container["NetworkSettings"]["Networks"]
+            }
+            helpers = await self._docker.containers.list(all=True, filters=json.dumps({"label": [HELPER_LABEL]}))
+            wanted = {"label": [OWNER_LABEL, f"{NETWORK_LABEL}={network}"]}
+            volumes = (await self._docker.volumes.list(filters=json.dumps(wanted)))["Volumes"]
+        except DockerError as error:
+            raise _refused("list what there is of instances", error) from None
+        return Belongings(
+            containers=frozenset(ours),
+            volumes=frozenset(volume["Labels"][OWNER_LABEL] for volume in volumes or ()),
+            helpers=frozenset(helper["Labels"][HELPER_LABEL] for helper in helpers),
+        )
+
     async def start(self, instance_id: str, pids: int) -> None:
         """Start or unpause, with the limit of processes set first; starting a running one does nothing."""
+        await self.remove_helper(instance_id)
         try:
             container = self._docker.containers.container(instance_id)
             found = await container.show()
@@ -172,7 +208,11 @@ class Containers:
             return content.read() if content is not None else None
 
     async def run_once(self, instance_id: str, command: list[str]) -> int:
-        """Run a command in a throw-away container with the instance's volume only; returns its exit code."""
+        """Run a command in a throw-away container with the instance's volume only; returns its exit code.
+
+        Raises :class:`ContainerError`, also where it does not end within :data:`HELPER_DEADLINE`.
+        """
+        await self.remove_helper(instance_id)
         observed = await self.observe(instance_id)
         if observed is None:
             raise ContainerError(f"The container {instance_id} is missing; run `zaki instance up {instance_id}`.")
@@ -183,7 +223,7 @@ class Containers:
             "Entrypoint": [],
             "Env": shown["Config"]["Env"],
             "User": f"{_UID}:{_UID}",
-            "Labels": {"zaki.helper": instance_id},
+            "Labels": {HELPER_LABEL: instance_id},
             "HostConfig": {
                 "Binds": [f"{instance_id}:{HOME}"],
                 "NetworkMode": "none",
@@ -194,19 +234,32 @@ class Containers:
                 "Memory": shown["HostConfig"]["Memory"],
                 "MemorySwap": shown["HostConfig"]["MemorySwap"],
                 "PidsLimit": 256,
+                "NanoCpus": 1_000_000_000,
+                "LogConfig": {"Type": "none"},
                 "Init": True,
             },
         }
         try:
-            container = await self._docker.containers.create(config)
+            container = await self._docker.containers.create(config, name=_helper(instance_id))
             try:
                 await container.start()
-                result = await container.wait()
+                async with asyncio.timeout(HELPER_DEADLINE):
+                    result = await container.wait()
                 return int(result["StatusCode"])
             finally:
                 await container.delete(force=True)
+        except TimeoutError:
+            raise ContainerError(f"A helper for {instance_id} did not end in {HELPER_DEADLINE:.0f} seconds.") from None
         except DockerError as error:
             raise _refused(f"run a helper for {instance_id}", error) from None
+
+    async def remove_helper(self, instance_id: str) -> None:
+        """Remove a helper that a killed provisioner left; while it is there the volume cannot go."""
+        try:
+            await self._docker.containers.container(_helper(instance_id)).delete(force=True)
+        except DockerError as error:
+            if error.status != 404:
+                raise _refused(f"remove the helper of {instance_id}", error) from None
 
     async def remove_orphan(self, instance_id: str) -> None:
         """Remove a container and volume that carry the instance's name and our label, and that no stack knows."""
@@ -294,6 +347,10 @@ def _archive(files: list[FileInVolume]) -> bytes:
             _own(entry)
             tar.addfile(entry, io.BytesIO(file.content))
     return buffer.getvalue()
+
+
+def _helper(instance_id: str) -> str:
+    return f"{instance_id}-helper"
 
 
 def _own(entry: tarfile.TarInfo) -> None:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from sqlalchemy import or_, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from bot.store import Database, now
 from bot.store.tables import Instance
@@ -43,10 +44,19 @@ async def lease(database: Database, instance_id: str, owner: str) -> AsyncIterat
 
     async def renew() -> None:
         nonlocal lost
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + LEASE
         while True:
-            await asyncio.sleep(LEASE / 3)
-            if not await _take(database, instance_id, owner):
-                break
+            await asyncio.sleep(LEASE / 6)
+            began = loop.time()
+            try:
+                if not await _take(database, instance_id, owner):
+                    break
+                ends = began + LEASE
+            except (SQLAlchemyError, OSError):
+                # The database may come back in time; past that, somebody else may hold the lease.
+                if loop.time() + LEASE / 6 >= ends:
+                    break
         lost = True
         if holder is not None:
             holder.cancel()
@@ -61,9 +71,10 @@ async def lease(database: Database, instance_id: str, owner: str) -> AsyncIterat
         raise
     finally:
         renewing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await renewing
-        await _give(database, instance_id, owner)
+        await asyncio.gather(renewing, return_exceptions=True)
+        # What was done is done, whether or not this can be written down; else the lease ends by itself.
+        with contextlib.suppress(SQLAlchemyError, OSError):
+            await _give(database, instance_id, owner)
 
 
 async def release_dead(database: Database) -> None:
@@ -77,6 +88,14 @@ async def release_dead(database: Database) -> None:
     for instance_id, owner in leases:
         if not _runs(owner.removeprefix(prefix).split(":")[0]):
             await _give(database, instance_id, owner)
+
+
+def is_live(owner: str | None, until: float) -> bool:
+    """Whether somebody may be at work under this lease; on another machine one cannot know before it ends."""
+    if owner is None or until < now():
+        return False
+    prefix = f"{socket.gethostname()[:32]}:"
+    return not owner.startswith(prefix) or _runs(owner.removeprefix(prefix).split(":")[0])
 
 
 def _runs(pid: str) -> bool:

@@ -15,7 +15,7 @@ from sqlalchemy import delete, select, update
 
 from bot.nudge import Topic
 from bot.provisioner import addresses
-from bot.provisioner.containers import Containers, FileInVolume, Observed
+from bot.provisioner.containers import ContainerError, Containers, FileInVolume, Observed
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.gateway import GatewayError
 from bot.provisioner.lease import lease
@@ -25,6 +25,7 @@ from bot.store import now
 from bot.store.tables import ContainerState, Instance, Operation, OperationKind, User, Wanted, Wish
 from bot.timeline import Stage
 from bot.users.plans import PLANS
+from infra.spec import SpecError
 
 _log = structlog.get_logger(__name__)
 
@@ -91,26 +92,34 @@ class Reconciler:
         return _Work(*row) if row is not None else None
 
     async def _awake(self, work: _Work) -> None:
+        try:
+            await self._bring_up(work)
+        except InstanceBroken as broken:
+            raise await self._fail(work, str(broken)) from None
+        except SpecError as error:
+            raise await self._fail(work, f"It cannot be declared: {error}") from None
+
+    async def _bring_up(self, work: _Work) -> None:
+        instance = work.instance
         if work.wish.plan not in PLANS:
-            raise await self._fail(work, f"The plan {work.wish.plan!r} does not exist; give the user another one.")
-        observed = await self._containers.observe(work.instance.id)
-        if work.instance.repairs > _REPAIRS:
-            raise await self._fail(work, f"{_reason(observed)} It was started again, and ended again.")
-        config = self._context.config(work.instance, work.user)
-        kind = _kind_of_wake(work.instance, observed)
-        declared = observed is not None and work.instance.declared_hash == self._declared_hash(work)
-        configured = work.instance.config_hash == config_hash(config)
+            raise InstanceBroken(f"The plan {work.wish.plan!r} does not exist; give the user another one.")
+        if instance.declared_hash is None:
+            # Nothing was made of it yet, so what the operator has changed since counts.
+            instance.image = self._context.settings.image or self._context.host.image
+        observed = await self._containers.observe(instance.id)
+        if instance.repairs > _REPAIRS:
+            raise InstanceBroken(f"{_reason(observed)} It was started again, and ended again.")
+        declared = observed is not None and instance.declared_hash == self._declared_hash(work)
+        configured = instance.config_hash == config_hash(self._context.config(instance, work.user))
         running = observed is not None and observed.state is ContainerState.RUNNING
-        if declared and configured and running and work.instance.ready_at is not None:
+        if declared and configured and running and instance.ready_at is not None:
             await self._met(work)
             return
-        async with operation(self._database, self._context.nudge, work.instance, work.user.telegram_id, kind) as record:
-            try:
-                if not declared:
-                    await self._declare(work, record)
-                await self._run(work, record)
-            except InstanceBroken as broken:
-                raise await self._fail(work, str(broken)) from None
+        kind = _kind_of_wake(instance, observed)
+        async with operation(self._database, self._context.nudge, instance, work.user.telegram_id, kind) as record:
+            if not declared:
+                await self._declare(work, record)
+            await self._run(work, record)
 
     async def _declare(self, work: _Work, record: Recorder) -> None:
         """Pulumi's `up` of the user's stack, and a check that Docker took the address over."""
@@ -123,6 +132,7 @@ class Reconciler:
         await record.stage(
             Stage.CREATING,
             "declaring the volume and the container",
+            image=instance.image,
             address=instance.address,
             plan=instance.plan,
             failure=None,
@@ -155,8 +165,10 @@ class Reconciler:
             ended = await self._until_ready(instance)
             if ended is None:
                 instance.ready_at = instance.ready_at or now()
-                await self._configure(work)
-                break
+                if not await self._configure(work):
+                    break
+                instance.ready_at = None
+                continue
             instance.ready_at = None
             reason = _reason(ended)
             if ended.exit_code == _EXIT_CONFIG and refusals < _CONFIG_REPAIRS:
@@ -177,15 +189,16 @@ class Reconciler:
             failure=None,
         )
 
-    async def _configure(self, work: _Work) -> None:
-        """Bring the configuration into the volume, or into the running gateway."""
+    async def _configure(self, work: _Work) -> bool:
+        """Bring the configuration into the volume, or into the running gateway; true where that had to be stopped."""
         instance = work.instance
         config = self._context.config(instance, work.user)
         wanted = config_hash(config)
         if instance.config_hash == wanted:
-            return
+            return False
         observed = await self._containers.observe(instance.id)
         running = observed is not None and observed.state is ContainerState.RUNNING
+        stopped = False
         existing = await self._containers.read_file(instance.id, USER_FILE)
         user_file = render_user_file(config.owner, existing.decode("utf-8", "replace") if existing else None)
         files = [FileInVolume(USER_FILE, user_file.encode())]
@@ -197,21 +210,25 @@ class Reconciler:
             except GatewayError as error:
                 _log.warning("the running gateway refused its configuration", instance=instance.id, reason=str(error))
                 await self._containers.stop(instance.id)
-                running = False
+                running, stopped = False, True
         if not running:
             files.append(FileInVolume(CONFIG_FILE, json.dumps(rendered, indent=1).encode()))
             await self._containers.put_files(instance.id, files)
         elif instance.ready_at is None:
             # Still starting: what it reads now may be half of each, so it gets the change once it is ready.
-            return
+            return False
         instance.config_hash = wanted
         await self._save(instance, config_hash=wanted)
+        return stopped
 
     async def _let_openclaw_repair(self, instance: Instance) -> None:
         """OpenClaw's own repair keeps what the assistant and its owner changed."""
         command = ["node", "/app/dist/index.js", "doctor", "--fix", "--yes", "--non-interactive"]
-        code = await self._containers.run_once(instance.id, command)
-        _log.info("openclaw doctor ended", instance=instance.id, exit_code=code)
+        try:
+            code = await self._containers.run_once(instance.id, command)
+            _log.info("openclaw doctor ended", instance=instance.id, exit_code=code)
+        except ContainerError as error:
+            _log.warning("openclaw doctor did not end", instance=instance.id, reason=str(error))
 
     async def _replace_config(self, instance: Instance) -> None:
         """Our own configuration again; the refused one stays beside it."""
@@ -258,6 +275,7 @@ class Reconciler:
         ) as record:
             await self._save(instance, ready_at=None)
             await self._containers.stop(instance.id)
+            await self._containers.remove_helper(instance.id)
             await self._context.stacks.destroy(instance.id)
             await self._containers.remove_orphan(instance.id)
             await record.stage(Stage.DELETED, container=ContainerState.NONE)

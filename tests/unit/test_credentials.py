@@ -67,6 +67,14 @@ def test_a_key_file_is_made_once_and_private(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["front.key"]
 
 
+def test_the_front_shares_its_key_with_its_group_and_the_provisioner_none(tmp_path: Path) -> None:
+    load_key(tmp_path / "keys" / "front.key", shared=True)
+    load_key(tmp_path / "keys" / "provisioner.key")
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "keys").iterdir()}
+    assert modes == {"front.key": 0o640, "provisioner.key": 0o600}
+    assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o750
+
+
 def test_a_damaged_key_file_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "front.key"
     path.write_text("not a key")

@@ -33,6 +33,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ({"max_instances": -1}, "ZAKI_MAX_INSTANCES"),
         ({"daily_tokens": 0}, "ZAKI_DAILY_TOKENS"),
         ({"operators": "me"}, "ZAKI_OPERATORS"),
+        ({"image": "openclaw:latest"}, "ZAKI_IMAGE"),
     ],
 )
 def test_refused(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], setting: str) -> None:

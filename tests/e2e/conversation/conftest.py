@@ -27,17 +27,22 @@ async def zaki(docker_host_stack: DockerHost, tmp_path: Path) -> AsyncIterator[S
 async def zaki_in_two(
     docker_host_stack: DockerHost, postgres: PostgresCluster, tmp_path: Path
 ) -> AsyncIterator[ServedZaki]:
-    """A fresh service whose front and provisioner are two processes, on PostgreSQL."""
+    """A fresh service whose front and provisioner are two processes, on PostgreSQL, called by webhook."""
     async with (
         postgres.new_database() as url,
-        serving(docker_host_stack, tmp_path, roles=("provisioner", "front"), database_url=url) as served,
+        serving(docker_host_stack, tmp_path, roles=("provisioner", "front"), database_url=url, webhook=True) as served,
     ):
         yield served
 
 
 @asynccontextmanager
 async def serving(
-    host: DockerHost, folder: Path, *, roles: tuple[str, ...] = (), database_url: str | None = None
+    host: DockerHost,
+    folder: Path,
+    *,
+    roles: tuple[str, ...] = (),
+    database_url: str | None = None,
+    webhook: bool = False,
 ) -> AsyncIterator[ServedZaki]:
     """A service during the block; everything that it makes is removed at the end."""
     state = folder / "state"
@@ -45,7 +50,7 @@ async def serving(
     shutil.copy(host.state / "host.json", state)
     simulator = create_app(SimulatorConfig(token=TOKEN))
     async with running(simulator, host="127.0.0.1", port=0) as api, SimulatorClient(api) as people:
-        served = ServedZaki(state, people, api, folder / "zaki.log", host.facts, roles, database_url)
+        served = ServedZaki(state, people, api, folder / "zaki.log", host.facts, roles, database_url, webhook)
         try:
             await served.start()
             yield served

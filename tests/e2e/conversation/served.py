@@ -55,21 +55,24 @@ class ServedZaki:
         host: HostFacts,
         roles: tuple[str, ...],
         database_url: str | None,
+        webhook: bool,
     ) -> None:
         self.state = state
         self.people = people
         self.log = log
         self.host = host
+        listen = f"127.0.0.1:{free_port()}"
         self.settings = load_settings(
             _env_file=None,
             state=state,
             telegram_token=TOKEN,
             telegram_api=api,
-            listen=f"127.0.0.1:{free_port()}",
+            listen=listen,
+            public_url=f"http://{listen}" if webhook else None,
             database_url=database_url,
         )
         self.database = Database(self.settings.effective_database_url)
-        self._roles = roles
+        self._roles = roles or ("",)
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith("ZAKI_")} | {
             "ZAKI_STATE": str(state),
             "ZAKI_TELEGRAM_TOKEN": TOKEN,
@@ -77,26 +80,28 @@ class ServedZaki:
             "ZAKI_LISTEN": self.settings.listen,
             "ZAKI_DATABASE_URL": self.settings.effective_database_url,
         }
-        self._processes: list[subprocess.Popen[bytes]] = []
+        if self.settings.public_url is not None:
+            self._environment["ZAKI_PUBLIC_URL"] = self.settings.public_url
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     async def start(self, **environment: str) -> None:
-        """Start what serves, with further variables, and wait until it says that it is ready."""
-        commands = [["serve", "--role", role] for role in self._roles] or [["serve"]]
+        """Start what does not run, with further variables, and wait until it says that it is ready."""
         with self.log.open("ab") as log:
-            for command in commands:
-                self._processes.append(
-                    subprocess.Popen(
-                        [PROGRAM, *command],
-                        env=self._environment | environment,
-                        cwd=self.state,
-                        stdin=subprocess.DEVNULL,
-                        stdout=log,
-                        stderr=log,
-                    )
+            for role in self._roles:
+                if role in self._processes:
+                    continue
+                command = [str(PROGRAM), "serve", *(["--role", role] if role else [])]
+                self._processes[role] = subprocess.Popen(
+                    command,
+                    env=self._environment | environment,
+                    cwd=self.state,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
                 )
 
         async def ready() -> bool:
-            assert not any(process.poll() for process in self._processes), self.log.read_text()
+            assert not any(process.poll() for process in self._processes.values()), self.log.read_text()
             with contextlib.suppress(httpx.HTTPError):
                 async with httpx.AsyncClient(trust_env=False) as http:
                     return (await http.get(f"http://{self.settings.listen}/readyz")).status_code == 200
@@ -104,13 +109,13 @@ class ServedZaki:
 
         await until(ready, "the service's readiness", 60)
 
-    def kill(self) -> None:
-        """`kill -9`: nothing is said, nothing is saved."""
-        self._end(signal.SIGKILL)
+    def kill(self, role: str | None = None) -> None:
+        """`kill -9` of one process, or of all: nothing is said, nothing is saved."""
+        self._end(signal.SIGKILL, [role] if role else list(self._processes))
 
     def stop(self) -> None:
         """End it as systemd would."""
-        self._end(signal.SIGTERM)
+        self._end(signal.SIGTERM, list(self._processes))
 
     def command(self, *arguments: str, ok: bool = True) -> str:
         """What a `zaki` command prints."""
@@ -140,13 +145,13 @@ class ServedZaki:
 
         await until(look, f"the stage {stage}")
 
-    def _end(self, number: signal.Signals) -> None:
-        for process in self._processes:
+    def _end(self, number: signal.Signals, roles: list[str]) -> None:
+        ending = [self._processes.pop(role) for role in roles]
+        for process in ending:
             if process.poll() is None:
                 process.send_signal(number)
-        for process in self._processes:
+        for process in ending:
             process.wait(60)
-        self._processes.clear()
 
 
 def free_port() -> int:

@@ -200,19 +200,44 @@ async def test_a_kill_loses_nothing(zaki: ServedZaki, stage: Stage) -> None:
     await zaki.start()
     for text in ("remember the milk", "and the bread"):
         await zaki.people.wait_for_reply(ada, timeout=PATIENCE, predicate=echoes(text))
+    check_answered_once(await zaki.people.messages(ada), ["remember the milk", "and the bread"])
     instance = await awake(zaki, ada.id)
     ours = docker("ps", "--all", "--filter", f"network={zaki.host.network}", "--format", "{{.Names}}").split()
     assert ours == [instance.id]
     assert [path.name for path in (zaki.state / "stacks").iterdir()] == [instance.id]
 
 
-async def test_front_and_provisioner_as_two_processes_on_postgresql(zaki_in_two: ServedZaki) -> None:
+@pytest.mark.parametrize("role", ["front", "provisioner"])
+@pytest.mark.parametrize("stage", [Stage.CREATING, Stage.STARTED])
+async def test_a_kill_of_one_of_two_processes_loses_nothing(zaki_in_two: ServedZaki, role: str, stage: Stage) -> None:
+    """By webhook and on PostgreSQL; the other tests poll and have SQLite."""
     ada = await zaki_in_two.people.new_user(first_name="Ada")
     await zaki_in_two.people.say(ada, "hello, both of you")
-    await zaki_in_two.reached(ada.id, Stage.DECLARED)
-    zaki_in_two.kill()
+    await zaki_in_two.reached(ada.id, stage)
+    zaki_in_two.kill(role)
+    await zaki_in_two.people.say(ada, "still there?")
     await zaki_in_two.start()
-    await zaki_in_two.people.wait_for_reply(ada, timeout=PATIENCE, predicate=echoes("hello, both of you"))
+    for text in ("hello, both of you", "still there?"):
+        await zaki_in_two.people.wait_for_reply(ada, timeout=PATIENCE, predicate=echoes(text))
+    check_answered_once(await zaki_in_two.people.messages(ada), ["hello, both of you", "still there?"])
+
+
+async def test_ten_messages_while_it_starts_get_ten_answers_in_order(zaki: ServedZaki) -> None:
+    ada = await zaki.people.new_user(first_name="Ada")
+    said = [f"This is number {number}." for number in range(10)]
+    for text in said:
+        await zaki.people.say(ada, text)
+    for text in said:
+        await zaki.people.wait_for_reply(ada, timeout=PATIENCE, predicate=echoes(text))
+    check_answered_once(await zaki.people.messages(ada), said)
+    ours = docker("ps", "--all", "--filter", f"network={zaki.host.network}", "--format", "{{.Names}}").split()
+    assert len(ours) == 1
+
+
+def check_answered_once(messages: list[SimulatedMessage], said: list[str]) -> None:
+    """Each text has one answer, and the answers come in the order of the texts."""
+    answers = [message.text for message in messages if message.from_bot and message.text.startswith("You wrote:")]
+    assert answers == [f"You wrote: {text}" for text in said]
 
 
 async def test_messages_wait_while_docker_is_away(zaki: ServedZaki) -> None:
@@ -225,6 +250,17 @@ async def test_messages_wait_while_docker_is_away(zaki: ServedZaki) -> None:
     zaki.stop()
     await zaki.start()
     await zaki.people.wait_for_reply(ada, timeout=PATIENCE, predicate=echoes("are you there?"))
+
+
+async def test_a_gateway_that_ends_while_it_starts_is_started_again(zaki: ServedZaki) -> None:
+    ada = await zaki.people.new_user(first_name="Ada")
+    await zaki.people.say(ada, "first")
+    await zaki.reached(ada.id, Stage.STARTED)
+    instance = await zaki.instance_of(ada.id)
+    assert instance is not None
+    docker("kill", instance.id)
+    await zaki.people.wait_for_reply(ada, timeout=PATIENCE, predicate=echoes("first"))
+    check_answered_once(await zaki.people.messages(ada), ["first"])
 
 
 async def test_a_gateway_that_ends_comes_back(zaki: ServedZaki) -> None:

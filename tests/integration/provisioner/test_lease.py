@@ -79,3 +79,41 @@ async def test_the_lease_of_a_dead_process_is_freed(database: Database) -> None:
             held = await session.get(Instance, ID)
         assert held is not None
         assert held.lease_owner == f"{host}:{pid}:{rest}"
+
+
+async def test_a_database_that_is_away_for_long_ends_the_work(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "LEASE", 0.06)
+    taken = lease_module._take
+
+    async def away(*_: object) -> bool:
+        raise OSError("the database is away")
+
+    with pytest.raises(LeaseLost):
+        async with lease(database, ID, new_owner()):
+            monkeypatch.setattr(lease_module, "_take", away)
+            await asyncio.wait_for(asyncio.Event().wait(), 20)
+    monkeypatch.setattr(lease_module, "_take", taken)
+    async with lease(database, ID, new_owner()):
+        pass
+
+
+async def test_a_database_that_is_away_for_a_moment_does_not(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "LEASE", 0.6)
+    taken = lease_module._take
+    asked = asyncio.Event()
+    again = asyncio.Event()
+
+    async def once(database: Database, instance_id: str, owner: str) -> bool:
+        if not asked.is_set():
+            asked.set()
+            raise OSError("the database is away")
+        again.set()
+        return await taken(database, instance_id, owner)
+
+    async with lease(database, ID, new_owner()):
+        monkeypatch.setattr(lease_module, "_take", once)
+        await asyncio.wait_for(again.wait(), 20)
