@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import structlog
 import uvicorn
 
 from bot.credentials import FrontKey, load_key
+from bot.disk import require_writable
 from bot.hostfacts import HostFacts, host_file
 from bot.listeners import listen, passed_sockets, url_of
 from bot.nudge import Nudge
@@ -109,6 +111,7 @@ class Service:
 
     async def _start(self) -> None:
         settings = self.settings
+        require_writable(settings)
         sockets = self._bind() if self.role is not Role.PROVISIONER else None
         self.database = Database(settings.effective_database_url)
         self._cleanup.push_async_callback(self.database.close)
@@ -162,8 +165,11 @@ class Service:
 
         await front.start()
         self._cleanup.push_async_callback(front.stop)
-        for app, listener in ((public_app(front), public), (bridge_app(front), bridge)):
-            server = _Server(uvicorn_config(app))
+        for config, listener in (
+            (uvicorn_config(public_app(front)), public),
+            (uvicorn_config(bridge_app(front), bridge=True), bridge),
+        ):
+            server = _Server(config)
             self._servers.append(server)
             self._serving.append(asyncio.create_task(server.serve([listener])))
 
@@ -177,6 +183,7 @@ class Service:
 
 async def serve(settings: Settings, role: Role | None = None) -> None:
     """Run until SIGINT or SIGTERM."""
+    raise_file_limit()
     service = Service(settings, role)
     with stop_signals() as stop:
         await service.startup()
@@ -186,6 +193,13 @@ async def serve(settings: Settings, role: Role | None = None) -> None:
         finally:
             await service.shutdown()
     log.info("Zaki stopped; instances keep running.")
+
+
+def raise_file_limit() -> None:
+    """Let this process have as many open files and connections as the system gives it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextlib.contextmanager

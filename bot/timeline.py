@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from sqlalchemy import Table, insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from bot.store.database import now
 from bot.store.tables import TimelineEntry
@@ -38,9 +39,9 @@ def note(session: AsyncSession, telegram_id: int, stage: Stage, detail: str = ""
     session.add(TimelineEntry(at=now(), telegram_id=telegram_id, stage=stage, detail=detail))
 
 
-async def note_all(session: AsyncSession, entries: Iterable[tuple[int, Stage, str]]) -> None:
+def note_all(session: Session, entries: Iterable[tuple[int, Stage, str]]) -> None:
     """Append entries of several people (Telegram id, stage, detail) in one statement."""
     at = now()
     rows = [{"at": at, "telegram_id": who, "stage": stage, "detail": detail} for who, stage, detail in entries]
     if rows:
-        await session.execute(_APPEND, rows)
+        session.execute(_APPEND, rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pulumi
 import pulumi_docker as docker
 
-from infra.spec import INSTANCE_LABEL, PIDS_LABEL, PLAN_LABEL, STACK_LABEL, InstanceSpec
+from infra.spec import INSTANCE_LABEL, NETWORK_LABEL, PIDS_LABEL, PLAN_LABEL, STACK_LABEL, InstanceSpec
 
 HOME = "/home/node"
 _USER = "1000:1000"
@@ -37,7 +37,10 @@ class UserInstance(pulumi.ComponentResource):
         self.volume = docker.Volume(
             spec.id,
             name=spec.id,
-            labels=[docker.VolumeLabelArgs(label=key, value=value) for key, value in owner.items()],
+            labels=[
+                docker.VolumeLabelArgs(label=key, value=value)
+                for key, value in {**owner, NETWORK_LABEL: spec.network}.items()
+            ],
             # Every argument of a volume replaces it, data and all; so none may change once it is there.
             opts=pulumi.ResourceOptions(parent=self, protect=True, ignore_changes=["driver", "driverOpts", "labels"]),
         )

@@ -22,7 +22,9 @@ PLAN_LABEL = "zaki.plan"
 #: On a host's network: where that host's facts are written.
 HOST_LABEL = "zaki.host_file"
 PIDS_LABEL = "zaki.pids"
-RESERVED_LABELS = frozenset({INSTANCE_LABEL, STACK_LABEL, PLAN_LABEL, PIDS_LABEL})
+#: Whose bridge a volume's instance is on: a machine may have several hosts, and volumes have no network.
+NETWORK_LABEL = "zaki.network"
+RESERVED_LABELS = frozenset({INSTANCE_LABEL, STACK_LABEL, PLAN_LABEL, PIDS_LABEL, NETWORK_LABEL})
 
 _INSTANCE_ID = re.compile(r"u-[a-z0-9]{10}")
 _NETWORK = re.compile(r"[a-z][a-z0-9-]{0,62}")

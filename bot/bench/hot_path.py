@@ -41,6 +41,7 @@ from bot.store.tables import (
     Wanted,
     Wish,
 )
+from bot.toolchain import cache_folder
 
 BENCH = "hot-path"
 _FIRST_PERSON = 6_000_000_000
@@ -83,7 +84,7 @@ async def measure(shape: Shape, report: Report, tell: Callable[[str], None]) -> 
 
 async def _measure_path(shape: Shape, state: Path, url: str, suffix: str, report: Report) -> None:
     token = new_token()
-    key = FrontKey(load_key(state / "keys" / "front.key"))
+    key = FrontKey(load_key(state / "keys" / "front.key", shared=True))
     people = [_FIRST_PERSON + number for number in range(shape.people)]
     addresses = [f"127.0.1.{number + 1}" for number in range(shape.people)]
     database = Database(url)
@@ -140,7 +141,9 @@ async def _until_delivered(database: Database, sink: Sink, sent: Sent) -> None:
         if not left and not missing and stored >= len(sent.acks):
             return
         if loop.time() > deadline:
-            raise BenchFailed(f"{left} of {stored} updates were not delivered, {missing} did not arrive.")
+            raise BenchFailed(
+                f"{left} of {stored} updates were not delivered, {missing} did not arrive; {_log()} may say why."
+            )
         await asyncio.sleep(0.2)
 
 
@@ -198,6 +201,7 @@ async def _served(state: Path, token: str, database_url: str, *words: str) -> As
             "DATABASE_URL": database_url,
         }
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ZAKI_")}
+        log = _log().open("w")
         process = await asyncio.create_subprocess_exec(
             Path(sys.executable).with_name("zaki"),
             "serve",
@@ -206,8 +210,9 @@ async def _served(state: Path, token: str, database_url: str, *words: str) -> As
             cwd=state,
             env={**environment, **{f"ZAKI_{name}": value for name, value in settings.items()}},
             stdin=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
+            stderr=log,
         )
+        log.close()
         try:
             await _until_ready(process, url)
             yield _Service(process.pid, url)
@@ -228,7 +233,14 @@ async def _until_ready(process: asyncio.subprocess.Process, url: str) -> None:
             except httpx.TransportError:
                 pass
             await asyncio.sleep(0.1)
-    raise BenchFailed("The service did not become ready; start it with `zaki serve` to see why.")
+    raise BenchFailed(f"The service did not become ready; {_log()} says why.")
+
+
+def _log() -> Path:
+    """What the measured service logged, kept for when it did not do what it should."""
+    folder = cache_folder() / "log"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / "bench-service.log"
 
 
 @contextmanager

@@ -37,7 +37,8 @@ class _Times:
 class _Users:
     """Users' stacks on one host, measured one by one."""
 
-    def __init__(self, stacks: StackManager, containers: Containers, host: HostFacts) -> None:
+    def __init__(self, state: Path, stacks: StackManager, containers: Containers, host: HostFacts) -> None:
+        self._state = state
         self._stacks = stacks
         self._containers = containers
         self._host = host
@@ -82,14 +83,19 @@ class _Users:
             for _ in range(count - len(self.ids)):
                 group.create_task(one())
 
-    async def remove_all(self) -> None:
-        """Remove containers and volumes; the stacks' folders are the caller's."""
-        for instance_id in self.ids:
+    async def shrink(self, count: int) -> None:
+        """Remove containers and volumes of all but `count` users, and what is left of their stacks."""
+        for instance_id in self.ids[count:]:
             await self._containers.remove_orphan(instance_id)
+            shutil.rmtree(self._state / "stacks" / instance_id, ignore_errors=True)
+        del self.ids[count:]
 
 
 async def measure(count: int, rounds: int, report: Report, tell: Callable[[str], None]) -> None:
-    """Measure `rounds` times with one stack present, then with `count`; report both and their ratio."""
+    """Measure `rounds` times each with one stack present, with `count`, and with one again; report both and their ratio.
+
+    Between the first and the last is a quarter of an hour: what the machine's speed drifts by is in both halves of one.
+    """
     state = Path(tempfile.mkdtemp(prefix="zaki-bench-"))
     one, many = _Times(), _Times()
     try:
@@ -97,7 +103,7 @@ async def measure(count: int, rounds: int, report: Report, tell: Callable[[str],
         host = await ensure_host(state)
         async with Containers.connect() as containers:
             stacks = StackManager(Toolchain.from_pins(), state, containers, concurrency=_AT_ONCE)
-            users = _Users(stacks, containers, host)
+            users = _Users(state, stacks, containers, host)
             try:
                 # The first one of all fills the machine's caches.
                 await users.measure(_Times())
@@ -110,9 +116,13 @@ async def measure(count: int, rounds: int, report: Report, tell: Callable[[str],
                 tell(f"measuring with {count} stacks")
                 for _ in range(rounds):
                     await users.measure(many)
+                tell("removing them, and measuring with 1 stack again")
+                await users.shrink(1)
+                for _ in range(rounds):
+                    await users.measure(one)
             finally:
-                tell("removing them")
-                await users.remove_all()
+                tell("removing what is left")
+                await users.shrink(0)
                 await stacks.close()
     finally:
         await remove_host(state)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def doctor(as_json: AsJson = False) -> None:
     """Check this machine for all that Zaki needs, and name the cure of what is missing."""
     from bot.cli.doctor import Check, render
-    from bot.settings import Settings, SettingsError, load_settings
+    from bot.settings import SettingsError, load_settings
 
     settings: Settings | None = None
     try:

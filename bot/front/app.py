@@ -11,7 +11,9 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy import func, select
 
+from bot.disk import lack_of_room
 from bot.front import botapi, metrics, models, registration
+from bot.front.connections import BridgeProtocol
 from bot.front.context import FrontContext
 from bot.front.delivery import Delivery
 from bot.front.inbox import DATABASE_ERRORS, Inbox, reason
@@ -74,8 +76,11 @@ class Front:
         self._tasks.clear()
 
     async def checks(self) -> dict[str, str]:
-        """`ok`, or why not, for the database and each task that runs behind."""
+        """`ok`, or why not, for the database, the disk and each task that runs behind."""
         found = {name: self._failing.get(name, "ok") for name in self._tasks}
+        found["disk"] = lack_of_room(self.context.settings.state) or "ok"
+        if self.context.database.trouble.reason is not None:
+            return {"database": self.context.database.trouble.reason, **found}
         try:
             async with asyncio.timeout(_PING_WITHIN):
                 await self.context.database.ping()
@@ -92,7 +97,8 @@ class Front:
                 try:
                     await run()
                 except Exception as error:
-                    _log.exception("a part of the front failed and is started again", part=name)
+                    if self.context.database.trouble.reason is None:
+                        _log.exception("a part of the front failed and is started again", part=name)
                     self._failing[name] = f"failed: {type(error).__name__}"
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
@@ -115,7 +121,7 @@ class Front:
 
 def public_app(front: Front) -> FastAPI:
     """What the Internet may reach, behind a TLS proxy: the webhook, and the operator's checks."""
-    app = _bare_app()
+    app = _bare_app(front)
     app.include_router(webhook_router(front.context, front.inbox))
 
     @app.get("/healthz")
@@ -138,16 +144,21 @@ def public_app(front: Front) -> FastAPI:
 
 def bridge_app(front: Front) -> FastAPI:
     """What instances may reach: the multiplexer and the model; they are told apart by address and credential."""
-    app = _bare_app()
+    app = _bare_app(front)
     app.include_router(botapi.router(front.context, front.outbox, front.api))
     app.include_router(models.router(front.context, front.models))
     return app
 
 
-def uvicorn_config(app: FastAPI) -> uvicorn.Config:
-    """How both apps are served: without access logs, whose paths hold tokens, and believing no proxy's headers."""
+def uvicorn_config(app: FastAPI, *, bridge: bool = False) -> uvicorn.Config:
+    """How both apps are served: without access logs, whose paths hold tokens, and believing no proxy's headers.
+
+    `bridge`: whoever connects is an instance, whose connections are bounded; the other side has a proxy before it.
+    """
     return uvicorn.Config(
         app,
+        http=BridgeProtocol if bridge else "auto",
+        ws="none",
         access_log=False,
         log_config=None,
         proxy_headers=False,
@@ -157,11 +168,12 @@ def uvicorn_config(app: FastAPI) -> uvicorn.Config:
     )
 
 
-def _bare_app() -> FastAPI:
+def _bare_app(front: Front) -> FastAPI:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
 
     async def unavailable(_request: Request, error: Exception) -> Response:
-        _log.error("a request found the database down", reason=reason(error))
+        if front.context.database.trouble.reason is None:
+            _log.error("a request found the database down", reason=reason(error))
         return JSONResponse({"ok": False, "description": "The database is down."}, status_code=503)
 
     for kind in DATABASE_ERRORS:

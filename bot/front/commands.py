@@ -13,6 +13,7 @@ from bot.front.context import FrontContext
 from bot.front.menu import COMMANDS
 from bot.front.notices import Notices
 from bot.front.onboarding import Questions
+from bot.front.outbox import Outbox
 from bot.front.talk import Button, Talk, escape
 from bot.front.updates import Command, Sender
 from bot.store import now
@@ -59,14 +60,23 @@ _CONFIRM = """\
 Its memory, files and conversations are removed for good, and so is what is stored about you here. \
 Nobody can bring them back. This chat itself stays on Telegram until you clear it."""
 
+_CONFIRM_STORED = """\
+<b>Delete what is stored about you?</b>
+You have no assistant here; what is stored is your Telegram id, name, username and language, and when you wrote."""
+
+_ERASED = "You have no assistant here, and what was stored about you is deleted{suspended}."
+
 _NO_ASSISTANT = "You have no assistant here yet. Send any message to get one."
 
 
 class Commands:
     """Answers a person's commands in the caller's transaction."""
 
-    def __init__(self, context: FrontContext, talk: Talk, questions: Questions, notices: Notices) -> None:
+    def __init__(
+        self, context: FrontContext, outbox: Outbox, talk: Talk, questions: Questions, notices: Notices
+    ) -> None:
         self._settings = context.settings
+        self._outbox = outbox
         self._talk = talk
         self._questions = questions
         self._notices = notices
@@ -96,8 +106,13 @@ class Commands:
             text = "This question is too old, so nothing was deleted. Send /delete again if you mean it."
             await self._talk.edit(session, user.telegram_id, message_id, text)
             return
-        await self._talk.edit(session, user.telegram_id, message_id, "Deleting your assistant…")
         await self._notices.drop(session, user.telegram_id)
+        if await session.get(Wish, user.id) is None:
+            await self._outbox.forget(session, user.telegram_id)
+            suspended = ", except that your access is suspended" if user.status == UserStatus.SUSPENDED else ""
+            await self._talk.edit(session, user.telegram_id, message_id, _ERASED.format(suspended=suspended))
+        else:
+            await self._talk.edit(session, user.telegram_id, message_id, "Deleting your assistant…")
         await people.leave(session, user)
 
     async def _start(self, session: AsyncSession, sender: Sender, argument: str) -> None:
@@ -139,11 +154,13 @@ class Commands:
         await self._talk.say(session, user.telegram_id, "\n".join(lines))
 
     async def _ask_to_delete(self, session: AsyncSession, sender: Sender) -> None:
-        if await people.find(session, sender.telegram_id) is None:
+        user = await people.find(session, sender.telegram_id)
+        if user is None:
             await self._talk.say(session, sender.telegram_id, _NO_ASSISTANT)
             return
+        text = _CONFIRM if await session.get(Wish, user.id) is not None else _CONFIRM_STORED
         yes = Button("Delete everything", Press(DELETE, f"yes.{int(now())}"))
-        await self._talk.say(session, sender.telegram_id, _CONFIRM, [[yes, Button("Keep it", Press(DELETE, "no"))]])
+        await self._talk.say(session, sender.telegram_id, text, [[yes, Button("Keep it", Press(DELETE, "no"))]])
 
 
 def _state(user: User, wish: Wish | None, instance: Instance | None) -> str:

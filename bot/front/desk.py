@@ -49,7 +49,7 @@ class Desk:
         self._context = context
         self._outbox = outbox
         self._questions = Questions(talk)
-        self._commands = Commands(context, talk, self._questions, notices)
+        self._commands = Commands(context, outbox, talk, self._questions, notices)
         #: Answers to buttons on their way: the event loop itself keeps only weak references.
         self._toasts: set[asyncio.Task[object]] = set()
 

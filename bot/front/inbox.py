@@ -12,6 +12,7 @@ from sqlalchemy import Table, delete, literal_column, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from bot.front import metrics, seen_files
 from bot.front.batches import Batches
@@ -104,11 +105,11 @@ class Inbox:
     async def _commit(self, batch: list[Sequence[Arrival]]) -> list[int]:
         arrivals = {arrival.update_id: arrival for entry in batch for arrival in entry}
         try:
-            async with self._database.write() as session:
-                new = await _insert(session, list(arrivals.values()))
+            new = await self._database.write_short(lambda session: _insert(session, list(arrivals.values())))
         except DATABASE_ERRORS as error:
             metrics.UPDATES.labels("unavailable").inc(len(batch))
-            _log.error("the inbox cannot be written", reason=reason(error))
+            if self._database.trouble.reason is None:
+                _log.error("the inbox cannot be written", reason=reason(error))
             raise InboxUnavailable("The database does not take updates now.") from None
         for telegram_id in {arrivals[update_id].telegram_id for update_id in new if _is_work(arrivals[update_id])}:
             self._on_stored(telegram_id)
@@ -138,19 +139,19 @@ def _is_work(arrival: Arrival) -> bool:
     return arrival.recipient is not Recipient.NOBODY
 
 
-async def _insert(session: AsyncSession, arrivals: Sequence[Arrival]) -> set[int]:
+def _insert(session: Session, arrivals: Sequence[Arrival]) -> set[int]:
     """Insert what is not there; returns the ids of the new ones."""
     at = now()
     # In order, so that two transactions that store the same updates cannot wait for each other in a circle.
     rows = [_values(arrival, at) for arrival in sorted(arrivals, key=lambda arrival: arrival.update_id)]
-    new = set(await session.scalars(_INSERT[session.get_bind().dialect.name], rows))
+    new = set(session.scalars(_INSERT[session.get_bind().dialect.name], rows))
     work = [arrival for arrival in arrivals if arrival.update_id in new and _is_work(arrival)]
-    await note_all(session, ((arrival.telegram_id, Stage.RECEIVED, str(arrival.update_id)) for arrival in work))
+    note_all(session, ((arrival.telegram_id, Stage.RECEIVED, str(arrival.update_id)) for arrival in work))
     files: dict[int, list[object]] = defaultdict(list)
     for arrival in work:
         files[arrival.telegram_id].append(arrival.update)
     for telegram_id in sorted(files):
-        await seen_files.remember(session, telegram_id, files[telegram_id])
+        seen_files.remember_now(session, telegram_id, files[telegram_id])
     return new
 
 

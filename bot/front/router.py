@@ -173,7 +173,7 @@ class Router:
             try:
                 await self._find_work()
             except DATABASE_ERRORS as error:
-                _log.error("the inbox cannot be looked at; it is tried again", reason=reason(error))
+                self._complain("the inbox cannot be looked at; it is tried again", error)
             await self._context.nudge.wait(Topic.INBOX, seen)
 
     async def _find_work(self) -> None:
@@ -196,7 +196,7 @@ class Router:
                 for start in range(0, len(waiting), _CHUNK):
                     await self._compare(waiting[start : start + _CHUNK])
             except DATABASE_ERRORS as error:
-                _log.error("the instances cannot be looked at; it is tried again", reason=reason(error))
+                self._complain("the instances cannot be looked at; it is tried again", error)
             await self._context.nudge.wait(Topic.INSTANCES, seen)
 
     async def _compare(self, lanes: Sequence[_Lane]) -> None:
@@ -217,7 +217,7 @@ class Router:
             try:
                 pause = await self._step(lane)
             except DATABASE_ERRORS as error:
-                _log.error("a person's updates cannot be looked at; it is tried again", reason=reason(error))
+                self._complain("a person's updates cannot be looked at; it is tried again", error)
                 pause = _AFTER_ERROR
             except Exception:
                 _log.exception("a person's updates could not be taken care of; it is tried again")
@@ -234,9 +234,17 @@ class Router:
                     async with asyncio.timeout(pause):
                         await lane.bell.wait()
 
+    def _complain(self, what: str, error: BaseException) -> None:
+        """Log an error of the database, unless that is in trouble, which it tells itself."""
+        if self._context.database.trouble.reason is None:
+            _log.error(what, reason=reason(error))
+
     async def _step(self, lane: _Lane) -> float | None:
         """Take care of one thing; the seconds until the next look, None where nothing is left."""
         lane.waits_on = None
+        if self._context.database.trouble.reason is not None:
+            # What is handed over now could not be recorded, and would be handed over again and again.
+            return _AFTER_ERROR
         view = await self._looks.add(lane.telegram_id)
         if view.leaving:
             return await self._end_leaving(lane, view)
@@ -255,19 +263,17 @@ class Router:
         if view.instance is None or not _can_take(view.instance):
             return await self._wait_for_instance(lane, view) if row or view.waiting else None
         if row is not None:
-            return await self._deliver(lane, view, view.instance, row)
+            return await self._deliver(lane, view, view.user, view.instance, row)
         if view.waiting is not None:
             async with self._write() as session:
                 await self._notices.end(session, view.telegram_id)
         return None
 
     async def _look(self, telegram_ids: list[int]) -> list[View]:
-        async with self._context.database.read() as session:
-            return await look(session, telegram_ids)
+        return await self._context.database.read_short(lambda session: look(session, telegram_ids))
 
     async def _record(self, handovers: list[Handover]) -> list[bool]:
-        async with self._context.database.write() as session:
-            return await record(session, handovers)
+        return await self._context.database.write_short(lambda session: record(session, handovers))
 
     async def _handle(self, row: Pending) -> None:
         async with self._transactions:
@@ -358,7 +364,7 @@ class Router:
             received_at = await session.scalar(newest)
         return received_at is not None and received_at > wish.asked_at + _RETRY_FAILED
 
-    async def _deliver(self, lane: _Lane, view: View, instance: Instance, row: Pending) -> float | None:
+    async def _deliver(self, lane: _Lane, view: View, user: User, instance: Instance, row: Pending) -> float | None:
         at = now()
         if self._model_down():
             self._typing.show(view.telegram_id)
@@ -369,7 +375,7 @@ class Router:
             answer = await self._delivery.hand_over(instance, row.body)
         match answer.outcome:
             case Outcome.ACCEPTED:
-                await self._delivered(view, instance, row)
+                await self._delivered(view, user, row)
                 self._typing.hide(view.telegram_id)
                 return 0.0 if view.more else None
             case Outcome.NEVER:
@@ -381,20 +387,15 @@ class Router:
                 await self._postpone(row, answer.reason)
         return 0.0
 
-    async def _delivered(self, view: View, instance: Instance, row: Pending) -> None:
-        user_id = instance.user_id
-        assert user_id is not None  # noqa: S101 - the view found it by its owner
-        fenced = await self._records.add(Handover(row, user_id, instance.id))
+    async def _delivered(self, view: View, user: User, row: Pending) -> None:
+        fenced = await self._records.add(Handover(row, user))
         metrics.DELIVERED.inc()
         metrics.DELIVERY_SECONDS.observe(max(0.0, now() - row.received_at))
-        if not fenced and view.waiting is None:
-            return
-        async with self._write() as session:
-            await self._notices.end(session, view.telegram_id)
-            user = await people.find(session, view.telegram_id)
-            # What came through just before the fence may be asleep now with the instance.
-            if fenced and user is not None:
-                await people.wish(session, user, Wanted.AWAKE, again=True)
+        if fenced:
+            self._context.nudge.ring(Topic.WISHES)
+        if view.waiting is not None:
+            async with self._write() as session:
+                await self._notices.end(session, view.telegram_id)
 
     async def _refused(self, row: Pending, why: str) -> None:
         _log.warning("an instance refused an update for good", update=row.update_id, reason=why)

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from bot.store.database import now
 from bot.store.tables import SeenFile
@@ -22,6 +23,11 @@ def file_ids(value: Any) -> set[str]:
 
 async def remember(session: AsyncSession, telegram_id: int, value: Any) -> None:
     """Note the files of an update or answer in the caller's transaction; without files it does nothing."""
+    await session.run_sync(remember_now, telegram_id, value)
+
+
+def remember_now(session: Session, telegram_id: int, value: Any) -> None:
+    """:func:`remember` for a plain session."""
     ids = {file_id for file_id in file_ids(value) if len(file_id) <= _LONGEST}
     if not ids:
         return
@@ -29,7 +35,7 @@ async def remember(session: AsyncSession, telegram_id: int, value: Any) -> None:
     at = now()
     # Sorted, so that two transactions that note the same files cannot wait for each other in a circle.
     rows = [{"telegram_id": telegram_id, "file_id": file_id, "seen_at": at} for file_id in sorted(ids)]
-    await session.execute(insert(SeenFile).values(rows).on_conflict_do_nothing())
+    session.execute(insert(SeenFile).values(rows).on_conflict_do_nothing())
 
 
 async def seen(session: AsyncSession, telegram_id: int, ids: set[str]) -> set[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import BindParameter, bindparam, case, func, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from bot.front.inbox import IS_PENDING, Pending
 from bot.store.tables import InboxUpdate, Instance, Recipient, User, Waiting, Wanted, Wish
@@ -55,13 +55,13 @@ _PEOPLE = (
 )
 
 
-async def look(session: AsyncSession, telegram_ids: Sequence[int]) -> list[View]:
+def look(session: Session, telegram_ids: Sequence[int]) -> list[View]:
     """A view of each person, in their order."""
     ids = {"ids": list(telegram_ids)}
     rows: dict[int, list[Pending]] = defaultdict(list)
-    for found in await session.execute(_NEXT, ids):
+    for found in session.execute(_NEXT, ids):
         rows[found.telegram_id].append(Pending(*found))
-    people = {found[0].telegram_id: found for found in await session.execute(_PEOPLE, ids)}
+    people = {found[0].telegram_id: found for found in session.execute(_PEOPLE, ids)}
     views = []
     for telegram_id in telegram_ids:
         user, wish, instance, waiting = people.get(telegram_id, (None, None, None, None))

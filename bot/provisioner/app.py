@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 import httpx
 import structlog
 from sqlalchemy import and_, or_, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from bot.credentials import FrontKey, GatewayKey, load_key, new_instance_id
 from bot.hostfacts import HostFacts
@@ -18,6 +18,7 @@ from bot.nudge import LOOK_AGAIN, Nudge, Topic
 from bot.provisioner.containers import Containers
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.lease import LeaseHeld, new_owner, release_dead
+from bot.provisioner.operations import close_dead
 from bot.provisioner.reconcile import InstanceBroken, Reconciler
 from bot.provisioner.stacks import StackManager
 from bot.settings import Settings
@@ -80,6 +81,7 @@ class Provisioner:
         """Connect, take over from a process that died, and begin the loops."""
         await self.connect()
         await release_dead(self._database)
+        await close_dead(self._database)
         self._loops = [
             asyncio.create_task(self._follow_wishes(), name="wishes"),
             asyncio.create_task(self._forever(self._watch_deaths), name="deaths"),
@@ -138,11 +140,13 @@ class Provisioner:
         while True:
             seen = self._nudge.seen(Topic.WISHES)
             try:
-                await self._claim_new()
-                for instance_id in await self._due():
-                    self._begin(instance_id)
+                if self._database.trouble.reason is None:
+                    await self._claim_new()
+                    for instance_id in await self._due():
+                        self._begin(instance_id)
             except Exception:
-                _log.exception("looking at the wishes failed; it is tried again")
+                if self._database.trouble.reason is None:
+                    _log.exception("looking at the wishes failed; it is tried again")
             await self._nudge.wait(Topic.WISHES, seen)
 
     async def _claim_new(self) -> None:
@@ -200,17 +204,22 @@ class Provisioner:
         except Exception as error:
             count = self._failures[instance_id] = self._failures.get(instance_id, 0) + 1
             delay = min(_RETRY_AFTER * 2 ** (count - 1), _RETRY_AT_MOST)
-            _log.warning(
-                "reconcile failed; it is tried again", instance=instance_id, after_seconds=delay, error=str(error)
-            )
+            if self._database.trouble.reason is None:
+                _log.warning(
+                    "reconcile failed; it is tried again", instance=instance_id, after_seconds=delay, error=str(error)
+                )
             await self._look_again(instance_id, delay)
         finally:
             self._working.pop(instance_id, None)
             self._nudge.ring(Topic.WISHES)
 
     async def _look_again(self, instance_id: str, delay: float) -> None:
-        async with self._database.write() as session:
-            await session.execute(update(Instance).where(Instance.id == instance_id).values(next_look_at=now() + delay))
+        # Where this cannot be written its wish is still not met, which is as good a reason to look again.
+        with contextlib.suppress(SQLAlchemyError, OSError):
+            async with self._database.write() as session:
+                await session.execute(
+                    update(Instance).where(Instance.id == instance_id).values(next_look_at=now() + delay)
+                )
 
     async def _watch_deaths(self) -> None:
         """A gateway that ends is noticed by Docker's event, not by somebody's unanswered message."""
@@ -241,6 +250,7 @@ class Provisioner:
 
     async def _resync(self) -> None:
         """Compare every row with the world, and look at those that differ."""
+        await close_dead(self._database)
         states = await self.context.containers.states()
         async with self._database.read() as session:
             query = select(Instance, Wish).join(Wish, Wish.user_id == Instance.user_id)
@@ -271,5 +281,6 @@ class Provisioner:
             try:
                 await loop()
             except Exception as error:
-                _log.warning("a loop of the provisioner failed; it is started again", error=str(error))
+                if self._database.trouble.reason is None:
+                    _log.warning("a loop of the provisioner failed; it is started again", error=str(error))
             await asyncio.sleep(LOOK_AGAIN)

@@ -137,7 +137,7 @@ class Containers:
             }
             helpers = await self._docker.containers.list(all=True, filters=json.dumps({"label": [HELPER_LABEL]}))
             wanted = {"label": [OWNER_LABEL, f"{NETWORK_LABEL}={network}"]}
-            volumes = (await self._docker.volumes.list(filters=json.dumps(wanted)))["Volumes"]
+            volumes = (await self._docker.volumes.list(filters=wanted))["Volumes"]
         except DockerError as error:
             raise _refused("list what there is of instances", error) from None
         return Belongings(

@@ -151,7 +151,7 @@ def _of_stacks(known: _Known, folders: dict[str, StackFolder]) -> Iterator[Lefto
         if row is None:
             yield Leftover(
                 f"the stack {folder.path} belongs to no instance",
-                f"See what it declares with `pulumi -C {folder.path} stack`, destroy it, and remove the folder.",
+                f"Remove the container and the volume {instance_id} where nobody needs them, then the folder.",
             )
         if row is not None and row.at_work:
             continue
@@ -207,6 +207,5 @@ def _of_docker(known: _Known, folders: dict[str, StackFolder], world: Belongings
                 f"a helper's container of {instance_id}", f"Remove it with `docker rm -f {instance_id}-helper`."
             )
     for instance_id, row in known.rows.items():
-        if row.declared and not row.leaving and not row.at_work:
-            if instance_id not in world.containers:
-                yield Leftover(f"{instance_id} has no container any more", f"Run `zaki instance up {instance_id}`.")
+        if row.declared and not row.leaving and not row.at_work and instance_id not in world.containers:
+            yield Leftover(f"{instance_id} has no container any more", f"Run `zaki instance up {instance_id}`.")

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
-from sqlalchemy import update
+from sqlalchemy import and_, or_, select, update
 
 from bot.nudge import Nudge, Topic
 from bot.store import Database, now
@@ -15,6 +15,17 @@ from bot.store.tables import Instance, Operation, OperationKind
 from bot.timeline import Stage, note
 
 _log = structlog.get_logger(__name__)
+
+
+async def close_dead(database: Database) -> None:
+    """Close the operations that nobody is at work on: of a process that died, or that could not write their end."""
+    free = select(Instance.id).where(or_(Instance.lease_owner.is_(None), Instance.lease_until < now()))
+    dead = and_(Operation.finished_at.is_(None), Operation.instance_id.in_(free))
+    async with database.read() as session:
+        if await session.scalar(select(Operation.id).where(dead).limit(1)) is None:
+            return
+    async with database.write() as session:
+        await session.execute(update(Operation).where(dead).values(finished_at=now(), error="interrupted"))
 
 
 class Recorder:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,26 @@ async def test_a_signal_ends_it_gracefully(number: signal.Signals, telegram: str
     assert json.loads(lines[-1])["event"].startswith("Zaki stopped")
     assert TOKEN not in "".join(lines)
     assert "Traceback" not in "".join(lines)
+
+
+@pytest.fixture
+def few_files() -> Iterator[int]:
+    """Processes that start now may have few files open, and more if they ask; yields the limit that they may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard // 2, hard))
+    yield hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_it_may_have_all_the_files_that_the_system_gives(few_files: int, telegram: str, state: Path) -> None:
+    settings = {"telegram_token": TOKEN, "telegram_api": telegram, "state": state}
+    listens = {"listen": "127.0.0.1:0", "instances_listen": "127.0.0.1:0"}
+    async with zaki_serve("--role", "front", **settings, **listens) as process:
+        assert process.stderr is not None
+        async with asyncio.timeout(30):
+            while b"Open " not in (line := await process.stderr.readline()):
+                assert line
+        assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (few_files, few_files)
 
 
 async def test_the_roles_nudge_each_other_over_sockets(make_settings: MakeSettings, telegram: str, state: Path) -> None:

@@ -19,6 +19,7 @@ from bot.front.botapi.refusals import Refused, forbidden, invalid
 from bot.front.botapi.requests import json_value
 from bot.front.menu import CALLBACK_PREFIX
 from bot.front.outbox.calls import map_message_ids, number_of
+from bot.front.outbox.wording import LONGEST_CAPTION, LONGEST_TEXT, is_too_long
 from bot.front.telegram import Upload
 
 _log = structlog.get_logger(__name__)
@@ -83,6 +84,7 @@ def check(method: Method, params: Mapping[str, Any], files: list[Upload], owner:
     for name in rebuilt:
         _check_field(method, name)
     _check_nested(rebuilt, owner)
+    _check_lengths(rebuilt)
     rebuilt = map_message_ids(rebuilt, _message_id)
     if "reply_markup" in rebuilt:
         _check_markup(rebuilt["reply_markup"])
@@ -151,6 +153,18 @@ def _check_somebody(name: str, value: Any, owner: int) -> None:
         number = int(value)
     if number != owner:
         raise forbidden(f"{name} is not the owner's chat")
+
+
+def _check_lengths(params: Mapping[str, Any]) -> None:
+    """Refuse in Telegram's words what it would refuse anyhow, before it is kept."""
+    text = params.get("text")
+    if isinstance(text, str) and is_too_long(text, params.get("parse_mode"), LONGEST_TEXT):
+        raise invalid("message is too long")
+    media = params.get("media")
+    for item in (params, *(media if isinstance(media, list) else [media])):
+        caption = item.get("caption") if isinstance(item, Mapping) else None
+        if isinstance(caption, str) and is_too_long(caption, item.get("parse_mode"), LONGEST_CAPTION):
+            raise invalid("message caption is too long")
 
 
 def _message_id(value: Any) -> int:

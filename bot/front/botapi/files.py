@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from bot.credentials import FrontKey, same
+from bot.front.botapi.in_flight import TOO_MANY, InFlight
 from bot.front.outbox.answers import refusal
 from bot.front.telegram import TelegramApi, TelegramUnavailable, chunks
 
@@ -21,6 +22,8 @@ _log = structlog.get_logger(__name__)
 #: What Telegram lets a bot download, bytes.
 _LARGEST = 20 * 2**20
 _TRIES = 4
+#: Seconds for all of a download.
+_WITHIN = 300.0
 _PURPOSE = "telegram-file"
 _PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]*(?:/[A-Za-z0-9_-][A-Za-z0-9_. -]*)*\Z")
 
@@ -61,14 +64,29 @@ def with_our_path(answer: dict[str, Any], key: FrontKey, instance_id: str) -> di
 
 
 class Download(Response):
-    """Passes a file through as Telegram sends it."""
+    """Passes a file through as Telegram sends it; it counts as a request under way until the last byte is out."""
 
-    def __init__(self, api: TelegramApi, path: str) -> None:
+    def __init__(self, api: TelegramApi, path: str, in_flight: InFlight, instance_id: str) -> None:
         super().__init__()
         self._api = api
         self._path = path
+        self._in_flight = in_flight
+        self._instance_id = instance_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._in_flight.enter(self._instance_id):
+            await _refuse(400, TOO_MANY, scope, receive, send)
+            return
+        try:
+            # Whoever reads slowly, or never, must not keep a connection to Telegram.
+            async with asyncio.timeout(_WITHIN):
+                await self._pass_through(scope, receive, send)
+        except TimeoutError:
+            _log.warning("a download took too long and is cut", instance=self._instance_id)
+        finally:
+            self._in_flight.leave(self._instance_id)
+
+    async def _pass_through(self, scope: Scope, receive: Receive, send: Send) -> None:
         for attempt in range(1, _TRIES + 1):
             try:
                 async with self._api.download(self._path) as answer:

@@ -29,6 +29,18 @@ class Method:
     #: Seconds after which an instance stops waiting is more than this.
     wait: float = 10.0
 
+    @property
+    def largest(self) -> int:
+        """Bytes that a request may have without its files: several times what Telegram takes."""
+        return _LARGEST_LONG if self.name in _LONG or "rich_message" in self.fields else _LARGEST
+
+
+#: A text of 4,096 characters, written as \uXXXX, with a full keyboard and entities.
+_LARGEST = 65_536
+#: Rich messages are many times longer; a menu has 100 descriptions of 256 characters.
+_LARGEST_LONG = 262_144
+_LONG = frozenset({"setMyCommands", "sendMediaGroup", "editMessageMedia"})
+
 
 def find(name: str) -> Method | None:
     """The method, whichever way its letters are cased: Telegram does not look at the case either."""

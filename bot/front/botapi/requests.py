@@ -14,12 +14,13 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
+from bot.disk import NO_ROOM, READ_ONLY
 from bot.front.botapi.refusals import Refused, invalid
 from bot.front.outbox.spool import Spool, SpooledFile, SpoolFull
 from bot.front.telegram import Upload
 
-#: Bytes of a request without its files.
-_LARGEST = 2**20
+#: Seconds within which a request is in, 50 MB of a file included.
+_WITHIN = 120.0
 _MOST_FIELDS = 200
 #: An album of ten, each with a thumbnail and a cover.
 _MOST_FILES = 30
@@ -28,6 +29,7 @@ _READ_ON = 256 * 2**20
 _FIELD = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _CONTENT_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+-]{1,64}\Z")
 _TOO_LARGE = "Request Entity Too Large"
+_NO_ROOM = "Bad Request: the file cannot be kept now, because there is no room for it"
 
 
 @dataclass
@@ -38,22 +40,37 @@ class Sent:
     files: list[Upload] = field(default_factory=list)
 
 
-async def read(request: Request, spool: Spool, instance_id: str) -> Sent:
-    """Read the request; raises :class:`Refused`, and leaves no file behind then."""
+async def read(request: Request, spool: Spool, instance_id: str, largest: int) -> Sent:
+    """Read the request, which has at most `largest` bytes beside its files.
+
+    Raises :class:`Refused`, and leaves no file behind then.
+    """
     sent = Sent()
     try:
-        _put_all(sent.params, _pairs(request.scope["query_string"].decode("latin-1")))
-        kind, options = parse_options_header(request.headers.get("content-type", ""))
-        if kind == b"multipart/form-data":
-            await _read_multipart(request, options.get(b"boundary", b""), spool, instance_id, sent)
-        else:
-            _put_all(sent.params, _parse_body(kind, await _body(request)))
+        async with asyncio.timeout(_WITHIN):
+            try:
+                await _read(request, spool, instance_id, largest, sent)
+            except Refused:
+                await _read_on(request)
+                raise
     except BaseException as error:
         spool.discard([file.path for file in sent.files])
-        if isinstance(error, Refused):
-            await _read_on(request)
+        if isinstance(error, TimeoutError):
+            raise Refused(408, "Request Timeout: the request did not arrive in time") from None
         raise
     return sent
+
+
+async def _read(request: Request, spool: Spool, instance_id: str, largest: int, sent: Sent) -> None:
+    query = request.scope["query_string"]
+    if len(query) > largest:
+        raise Refused(413, _TOO_LARGE)
+    _put_all(sent.params, _pairs(query.decode("latin-1")))
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    if kind == b"multipart/form-data":
+        await _read_multipart(request, options.get(b"boundary", b""), _Form(spool, instance_id, largest), spool, sent)
+    else:
+        _put_all(sent.params, _parse_body(kind, await _body(request, largest)))
 
 
 def json_value(text: str | bytes) -> Any:
@@ -119,11 +136,11 @@ def _put_all(params: dict[str, Any], pairs: Iterable[tuple[str, Any]]) -> None:
         raise invalid("too many parameters")
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, largest: int) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > _LARGEST:
+        if len(body) > largest:
             raise Refused(413, _TOO_LARGE)
     return bytes(body)
 
@@ -140,8 +157,7 @@ async def _read_on(request: Request) -> None:
         return
 
 
-async def _read_multipart(request: Request, boundary: bytes, spool: Spool, instance_id: str, sent: Sent) -> None:
-    form = _Form(spool, instance_id)
+async def _read_multipart(request: Request, boundary: bytes, form: _Form, spool: Spool, sent: Sent) -> None:
     try:
         parser = MultipartParser(boundary, form.callbacks())  # type: ignore[arg-type]
         async for chunk in request.stream():
@@ -164,19 +180,23 @@ async def _read_multipart(request: Request, boundary: bytes, spool: Spool, insta
             raise invalid("can't parse the multipart body") from None
         if isinstance(error, SpoolFull):
             raise Refused(413, _TOO_LARGE) from None
+        if isinstance(error, OSError) and error.errno in NO_ROOM | READ_ONLY:
+            # Another try at once would end the same way, which a 5xx would invite.
+            raise Refused(400, _NO_ROOM) from None
         raise
 
 
 class _Form:
     """Takes what the parser finds: fields into memory, files into the spool."""
 
-    def __init__(self, spool: Spool, instance_id: str) -> None:
+    def __init__(self, spool: Spool, instance_id: str, largest: int) -> None:
         self.fields: list[tuple[str, str]] = []
         self.files: list[Upload] = []
         self.file: SpooledFile | None = None
         self.ended = False
         self._spool = spool
         self._instance_id = instance_id
+        self._largest = largest
         self._size = 0
         self._done: list[tuple[SpooledFile, str, str, str]] = []
         self._header = (bytearray(), bytearray())
@@ -239,7 +259,7 @@ class _Form:
             self.file.write(data[start:end])
             return
         self._size += end - start
-        if self._size > _LARGEST:
+        if self._size > self._largest:
             raise Refused(413, _TOO_LARGE)
         self._data.extend(data[start:end])
 

@@ -14,8 +14,9 @@ from bot.credentials import instance_of_bot_token
 from bot.front import metrics
 from bot.front.botapi import requests
 from bot.front.botapi.files import Download, inward
+from bot.front.botapi.in_flight import TOO_MANY, InFlight
 from bot.front.botapi.methods import Method, find
-from bot.front.botapi.multiplexer import InFlight, Multiplexer
+from bot.front.botapi.multiplexer import Multiplexer
 from bot.front.botapi.refusals import Refused, forbidden
 from bot.front.context import FrontContext
 from bot.front.guard import CallingInstance, identify
@@ -49,7 +50,7 @@ def router(context: FrontContext, outbox: Outbox, api: TelegramApi) -> APIRouter
             metrics.BOTAPI_REQUESTS.labels("file", "refused").inc()
             return _respond(refusal(404, "Not Found"))
         metrics.BOTAPI_REQUESTS.labels("file", "ok").inc()
-        return Download(api, found)
+        return Download(api, found, calls.in_flight, caller.id)
 
     return routes
 
@@ -61,7 +62,8 @@ class Calls:
         self._context = context
         self._outbox = outbox
         self._multiplexer = Multiplexer(context, outbox)
-        self._in_flight = InFlight(_MOST_IN_FLIGHT)
+        #: Downloads count too.
+        self.in_flight = InFlight(_MOST_IN_FLIGHT)
 
     async def caller(self, token: str, request: Request) -> CallingInstance | None:
         """The instance whose token and address agree."""
@@ -76,18 +78,19 @@ class Calls:
             caller = await self.caller(token, request)
             if caller is None:
                 return _unauthorized(label)
-            if not self._in_flight.enter(caller.id):
+            if not self.in_flight.enter(caller.id):
                 metrics.BOTAPI_REQUESTS.labels(label, "refused").inc()
-                return _respond(refusal(400, "Bad Request: too many requests at a time; wait for their answers"))
+                return _respond(refusal(400, TOO_MANY))
             try:
                 answer, result = await self._carry_out(caller, method, name, request)
             finally:
-                self._in_flight.leave(caller.id)
+                self.in_flight.leave(caller.id)
         except ClientDisconnect:
             return Response(status_code=400)
         except (SQLAlchemyError, OSError) as error:
             # Without the database nothing can be kept, and to say otherwise would lose the message.
-            _log.error("a call of an instance cannot be kept", method=label, error=type(error).__name__)
+            if self._context.database.trouble.reason is None:
+                _log.error("a call of an instance cannot be kept", method=label, error=type(error).__name__)
             metrics.BOTAPI_REQUESTS.labels(label, "error").inc()
             return _respond(refusal(503, "Service Unavailable: the message cannot be kept now"))
         metrics.BOTAPI_REQUESTS.labels(label, result).inc()
@@ -100,7 +103,7 @@ class Calls:
         try:
             if method is None:
                 raise forbidden(f"{_printable(name)} is not for an assistant")
-            sent = await requests.read(request, self._outbox.spool, caller.id)
+            sent = await requests.read(request, self._outbox.spool, caller.id, method.largest)
             answer = await self._multiplexer.carry_out(caller, method, sent.params, sent.files)
         except Refused as refused:
             if refused.audited:

@@ -23,6 +23,7 @@ from bot.front.models.errors import ModelError, provider_failed, unavailable
 from bot.front.models.ledger import Entry
 from bot.front.models.meter import Meter, Tokens, is_usage_alone
 from bot.front.models.requests import ChatRequest
+from bot.front.models.room import Held
 from bot.front.models.state import ModelsState
 
 _log = structlog.get_logger(__name__)
@@ -39,10 +40,11 @@ class ClientGone(Exception):
 class Call:
     """A call that has been entered in the ledger; :meth:`respond` is called once and sees to its end."""
 
-    def __init__(self, state: ModelsState, asked: ChatRequest, entry: Entry) -> None:
+    def __init__(self, state: ModelsState, asked: ChatRequest, entry: Entry, held: Held) -> None:
         self._state = state
         self._asked = asked
         self._entry = entry
+        self._held = held
         self._meter = Meter(asked.prompt_estimate)
         self._started = time.monotonic()
         self._first_byte: float | None = None
@@ -57,6 +59,7 @@ class Call:
         try:
             self._attempt = self._state.breaker.attempt()
             answer = self._answer = await _unless_gone(request, self._state.upstream.post(self._asked))
+            self._held.release()
             if answer.status_code != 200:
                 raise await self._refused(answer)
             if not self._asked.stream:
@@ -82,6 +85,7 @@ class Call:
 
     def end(self, content: AsyncGenerator[bytes, None] | None = None) -> None:
         """Let go of the provider and settle the account, in the background; `content` is what was being streamed."""
+        self._held.release()
         self._state.end(self._entry.instance_id)
         if self._attempt is not None:
             self._attempt.abandoned()

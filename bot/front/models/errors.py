@@ -69,6 +69,12 @@ def too_many_calls(limit: int) -> ModelError:
     return ModelError(429, message, kind="requests", code="rate_limit_exceeded", headers={"Retry-After": "2"})
 
 
+def too_much_at_once(limit: int) -> ModelError:
+    """The instance has too many bytes of requests under way."""
+    message = f"Not more than {limit // 1_000_000} MB of requests at a time; wait until one of them is answered."
+    return ModelError(429, message, kind="requests", code="rate_limit_exceeded", headers={"Retry-After": "2"})
+
+
 def tokens_spent(cap: int) -> ModelError:
     """The day's tokens are used up."""
     message = f"Today's {cap:,} tokens are used up; there are new ones from 00:00 UTC."

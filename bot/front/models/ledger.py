@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bot.front.context import FrontContext
 from bot.front.guard import CallingInstance
-from bot.front.models.errors import tokens_spent
+from bot.front.models.errors import ModelError, tokens_spent
 from bot.front.models.meter import Tokens
 from bot.front.outbox import BotCall, Outbox
 from bot.store import now
@@ -39,9 +39,19 @@ class Ledger:
         self._cap = context.settings.daily_tokens
         self._outbox = outbox
 
+    async def check(self, caller: CallingInstance) -> None:
+        """Raise the provider's 429 where the day is spent, before anything is read; :meth:`enter` decides."""
+        day = _today()
+        async with self._database.read() as session:
+            tokens = await session.scalar(
+                select(UsageDay.tokens).where(UsageDay.instance_id == caller.id, UsageDay.day == day)
+            )
+        if tokens is not None and tokens >= self._cap:
+            raise await self._spent(caller, day)
+
     async def enter(self, caller: CallingInstance, model: str, estimate: int) -> Entry:
         """Enter a call with the estimated tokens of its prompt; raises the provider's 429 where the day is spent."""
-        day = datetime.now(UTC).date().isoformat()
+        day = _today()
         async with self._database.write() as session:
             if await self._admit(session, caller.id, day, estimate):
                 usage = Usage(
@@ -56,11 +66,7 @@ class Ledger:
                 session.add(usage)
                 await session.flush()
                 return Entry(usage.id, caller.id, day, estimate)
-            told = await self._tell(session, caller, day)
-        if told:
-            _log.warning("daily tokens spent", instance=caller.id, cap=self._cap)
-            self._outbox.ring()
-        raise tokens_spent(self._cap)
+        raise await self._spent(caller, day)
 
     async def settle(
         self, entry: Entry, tokens: Tokens, *, first_byte: float | None, duration: float, status: int
@@ -84,6 +90,14 @@ class Ledger:
                 .where(UsageDay.instance_id == entry.instance_id, UsageDay.day == entry.day)
                 .values(tokens=UsageDay.tokens + tokens.prompt + tokens.completion - entry.estimate)
             )
+
+    async def _spent(self, caller: CallingInstance, day: str) -> ModelError:
+        async with self._database.write() as session:
+            told = await self._tell(session, caller, day)
+        if told:
+            _log.warning("daily tokens spent", instance=caller.id, cap=self._cap)
+            self._outbox.ring()
+        return tokens_spent(self._cap)
 
     async def _admit(self, session: AsyncSession, instance_id: str, day: str, estimate: int) -> bool:
         insert = sqlite.insert if self._database.sqlite else postgresql.insert
@@ -116,3 +130,7 @@ class Ledger:
         params = {"chat_id": caller.telegram_id, "text": text}
         await self._outbox.enqueue(session, BotCall("sendMessage", params, caller.telegram_id))
         return True
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,15 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 
 from bot.front.models.errors import ModelError, bad_request, too_large
+from bot.front.models.room import Held
 
-#: Bytes. A conversation that fills a large context is some hundred kB; pictures make it more.
-MAX_BODY = 10_000_000
+#: Bytes. A conversation that fills a large context is some MB at most, and the largest picture that OpenClaw sends, of
+#: 5 MiB, has 7 MB in base64.
+MAX_BODY = 8_000_000
+#: Values of a request's JSON: each costs a hundred times its bytes. OpenClaw's have some thousand.
+MAX_VALUES = 100_000
+#: How deep they may be nested.
+_DEEPEST = 100
 #: Seconds for the whole body to arrive.
 _BODY_TIMEOUT = 30.0
 #: The name under which instances know the model.
@@ -51,20 +58,26 @@ _CHARACTERS_PER_TOKEN = 4
 _PICTURE = 4_000
 
 
-@dataclass(frozen=True)
+@dataclass
 class ChatRequest:
     """A request as the provider gets it."""
 
-    body: Mapping[str, Any]
+    #: JSON; empty once it is on its way.
+    body: bytes
     stream: bool
     #: Whether the instance asked for the stream's usage event.
     wants_usage: bool
     #: Our guess at the prompt's tokens, until the provider counts them.
     prompt_estimate: int
 
+    def take_body(self) -> bytes:
+        """The body, which is not kept."""
+        body, self.body = self.body, b""
+        return body
 
-async def read_body(request: Request) -> bytes:
-    """The body; raises :class:`ModelError` where it is too large or does not arrive."""
+
+async def read_body(request: Request, held: Held) -> bytes:
+    """The body; raises :class:`ModelError` where it is too large, does not arrive, or finds no room."""
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > MAX_BODY:
         raise too_large(MAX_BODY)
@@ -75,6 +88,7 @@ async def read_body(request: Request) -> bytes:
                 body += chunk
                 if len(body) > MAX_BODY:
                     raise too_large(MAX_BODY)
+                held.reserve(len(chunk))
     except (TimeoutError, ClientDisconnect):
         raise ModelError(408, "The request did not arrive in time; send it again.", code="request_timeout") from None
     return bytes(body)
@@ -82,13 +96,46 @@ async def read_body(request: Request) -> bytes:
 
 def parse(raw: bytes, upstream_model: str) -> ChatRequest:
     """Check a chat request and rebuild it for the provider's model; raises :class:`ModelError`."""
+    _check_values(raw)
     try:
         asked = json.loads(raw, parse_constant=_no_constant)
         if not isinstance(asked, dict):
             raise bad_request("The body must be a JSON object.")
         return _rebuild(asked, upstream_model)
     except (ValueError, RecursionError):
-        raise bad_request("The body is no JSON that can be read.") from None
+        raise _no_json() from None
+
+
+#: A JSON text, to its end. It is possessive, or each escape would be kept for another try.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+
+
+def _check_values(raw: bytes) -> None:
+    """Refuse a request with too many values before they are made."""
+    if _begun(raw, 0, len(raw)) <= MAX_VALUES:
+        return
+    # What is inside of texts begins no value, so look again without them. A value has two texts at most, its name and
+    # itself.
+    values = texts = start = end = 0
+    while start >= 0:
+        start = raw.find(b'"', end)
+        values += _begun(raw, end, start if start >= 0 else len(raw))
+        if values > MAX_VALUES or texts > 2 * MAX_VALUES:
+            raise bad_request(f"The request has more than {MAX_VALUES:,} values; send less.")
+        if start >= 0:
+            text = _STRING.match(raw, start)
+            if text is None:
+                raise _no_json()
+            texts, end = texts + 1, text.end()
+
+
+def _begun(raw: bytes, start: int, end: int) -> int:
+    """Values that begin in a part of a JSON text, texts aside: each but the first follows one of these."""
+    return sum(raw.count(mark, start, end) for mark in (b",", b"[", b"{"))
+
+
+def _no_json() -> ModelError:
+    return bad_request("The body is no JSON that can be read.")
 
 
 def _rebuild(asked: Mapping[str, Any], upstream_model: str) -> ChatRequest:
@@ -112,10 +159,10 @@ def _rebuild(asked: Mapping[str, Any], upstream_model: str) -> ChatRequest:
     if stream:
         body["stream_options"] = {"include_usage": True}
     return ChatRequest(
-        body=body,
+        body=json.dumps(body).encode(),
         stream=stream,
         wants_usage=options.get("include_usage") is True,
-        prompt_estimate=tokens_in(_characters([messages, asked.get("tools")])),
+        prompt_estimate=tokens_in(_prompt(body)),
     )
 
 
@@ -124,13 +171,40 @@ def tokens_in(characters: int) -> int:
     return characters // _CHARACTERS_PER_TOKEN + 1
 
 
-def _characters(value: object) -> int:
+def _prompt(body: Mapping[str, Any]) -> int:
+    """Characters of all that the provider gets; a picture counts as one, however many it has."""
+    messages = [_without_pictures(message) for message in body["messages"]]
+    pictures = sum(count for _, count in messages)
+    return _characters({**body, "messages": [message for message, _ in messages]}, 0) + pictures * _PICTURE
+
+
+def _without_pictures(message: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """A message without what its pictures hold, and how many they are."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        return dict(message), 0
+    parts = [_without_picture(part) for part in content]
+    return {**message, "content": parts}, sum(part is not before for part, before in zip(parts, content, strict=True))
+
+
+def _without_picture(part: Any) -> Any:
+    # Only here: a text elsewhere that looks like a picture's address is read by the model as the text that it is.
+    picture = part.get("image_url") if isinstance(part, dict) and part.get("type") == "image_url" else None
+    url = picture.get("url") if isinstance(picture, dict) else None
+    if not isinstance(picture, dict) or not isinstance(url, str) or not url.startswith("data:image/"):
+        return part
+    return {**part, "image_url": {**picture, "url": ""}}
+
+
+def _characters(value: object, depth: int) -> int:
+    if depth > _DEEPEST:
+        raise bad_request("The request is nested too deeply.")
     if isinstance(value, str):
-        return _PICTURE if value.startswith("data:") else len(value)
+        return len(value)
     if isinstance(value, dict):
-        return sum(len(name) + _characters(each) for name, each in value.items())
+        return sum(len(name) + _characters(each, depth + 1) for name, each in value.items())
     if isinstance(value, list):
-        return sum(_characters(each) for each in value)
+        return sum(_characters(each, depth + 1) for each in value)
     return 1
 
 

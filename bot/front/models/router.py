@@ -14,7 +14,7 @@ from bot.front.guard import CallingInstance, identify
 from bot.front.inbox import DATABASE_ERRORS
 from bot.front.models.call import Call
 from bot.front.models.errors import ModelError, not_served, unavailable, unknown_key
-from bot.front.models.requests import MODEL, parse, read_body
+from bot.front.models.requests import MODEL, read_body
 from bot.front.models.state import ModelsState
 
 _log = structlog.get_logger(__name__)
@@ -38,7 +38,8 @@ def router(context: FrontContext, state: ModelsState) -> APIRouter:
             metrics.MODEL_REQUESTS.labels(str(error.status)).inc()
             return error.response()
         except DATABASE_ERRORS:
-            _log.exception("the database does not answer")
+            if context.database.trouble.reason is None:
+                _log.exception("the database does not answer")
             metrics.MODEL_REQUESTS.labels("503").inc()
             return unavailable("Zaki's database does not answer; try again soon.", 5.0).response()
 
@@ -59,13 +60,17 @@ async def _caller(context: FrontContext, request: Request) -> CallingInstance:
 
 async def _chat(state: ModelsState, caller: CallingInstance, request: Request) -> Response:
     state.begin(caller.id)
+    held = state.room.hold(caller.id)
     call = None
     try:
-        asked = parse(await read_body(request), state.upstream.model)
+        # Whoever has nothing left costs no more than this look.
+        await state.ledger.check(caller)
+        asked = await state.parse(await read_body(request, held))
         entry = await state.ledger.enter(caller, state.upstream.model, asked.prompt_estimate)
-        call = Call(state, asked, entry)
+        call = Call(state, asked, entry, held)
     finally:
         if call is None:
+            held.release()
             state.end(caller.id)
     return await call.respond(request)
 

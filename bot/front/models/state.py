@@ -12,11 +12,15 @@ from bot.front.context import FrontContext
 from bot.front.models.breaker import CircuitBreaker
 from bot.front.models.errors import too_many_calls
 from bot.front.models.ledger import Ledger
+from bot.front.models.requests import ChatRequest, parse
+from bot.front.models.room import Room
 from bot.front.models.upstream import Upstream
 from bot.front.outbox import Outbox
 
 #: Calls that one instance may have under way.
 MAX_CALLS = 8
+#: Requests that are parsed at a time; each takes several times its bytes meanwhile.
+_PARSING = 2
 
 
 class ModelsState:
@@ -26,6 +30,8 @@ class ModelsState:
         self.upstream = Upstream(context.settings, context.http)
         self.breaker = breaker or CircuitBreaker()
         self.ledger = Ledger(context, outbox)
+        self.room = Room()
+        self._parsing = asyncio.Semaphore(_PARSING)
         self._running: Counter[str] = Counter()
         self._background: set[asyncio.Task[None]] = set()
         metrics.MODEL_BREAKER_OPEN.set_function(lambda: float(self.open))
@@ -46,6 +52,11 @@ class ModelsState:
         self._running[instance_id] -= 1
         if self._running[instance_id] <= 0:
             del self._running[instance_id]
+
+    async def parse(self, raw: bytes) -> ChatRequest:
+        """A request's body for the provider, read beside the event loop; raises :class:`ModelError`."""
+        async with self._parsing:
+            return await asyncio.to_thread(parse, raw, self.upstream.model)
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something that the end of a request must not cut off."""

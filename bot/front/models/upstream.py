@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,13 +63,14 @@ class Upstream:
             "Accept": "text/event-stream" if asked.stream else "application/json",
             "Accept-Encoding": "identity",
             "User-Agent": "zaki",
+            "Content-Length": str(len(asked.body)),
         }
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         request = httpx.Request(
             "POST",
             self._url,
-            content=json.dumps(asked.body).encode(),
+            content=_once(asked),
             headers=headers,
             extensions={"timeout": _TIMEOUT.as_dict()},
         )
@@ -129,6 +131,11 @@ class Upstream:
         except httpx.HTTPError as error:
             _log.info("a provider's error ended early", kind=type(error).__name__)
         return bytes(body)
+
+
+async def _once(asked: ChatRequest) -> AsyncIterator[bytes]:
+    """The body as a stream, which nobody keeps while the answer comes."""
+    yield asked.take_body()
 
 
 def _error_in(body: bytes) -> dict[str, Any]:

@@ -154,7 +154,8 @@ class Dispatcher:
                     await self._send(chat_id, taken)
         except _DATABASE_ERRORS as error:
             # The next look begins again.
-            _log.error("the outbox cannot be read; it is tried again", error=type(error).__name__)
+            if self._database.trouble.reason is None:
+                _log.error("the outbox cannot be read; it is tried again", error=type(error).__name__)
         except Exception:
             _log.exception("a lane of the outbox broke; it is begun again")
             self._pacer.trouble(chat_id, self._backoff.longest)
@@ -206,7 +207,7 @@ class Dispatcher:
             return
         if count == 1:
             _log.warning("a message waits for Telegram", row=taken.row, method=taken.method, reason=str(unavailable))
-        self._pacer.trouble(chat_id, self._backoff.after(count))
+        self._pacer.trouble(chat_id, self._backoff.after(count), unanswered=not unavailable.answered)
         await self._record_put_back(taken, str(unavailable), in_doubt=unavailable.in_doubt)
 
     async def _settle(self, chat_id: int, taken: Taken, answer: dict[str, Any]) -> None:
@@ -255,7 +256,7 @@ class Dispatcher:
                 return
             except _DATABASE_ERRORS as error:
                 failures += 1
-                if failures == 1:
+                if failures == 1 and self._database.trouble.reason is None:
                     _log.error("the outbox cannot be written; it is tried again", error=type(error).__name__)
                 await asyncio.sleep(self._backoff.after(failures))
 

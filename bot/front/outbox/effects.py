@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bot.front import metrics
 from bot.store.database import now
-from bot.store.tables import TimelineEntry, User, UserStatus
+from bot.store.tables import TimelineEntry, UserStatus, Wanted, Wish
 from bot.timeline import Stage, note
+from bot.users import people
 
 
 async def note_reply(session: AsyncSession, telegram_id: int) -> None:
@@ -43,9 +44,14 @@ def is_blocked(answer: Mapping[str, Any]) -> bool:
 
 
 async def note_blocked(session: AsyncSession, telegram_id: int) -> None:
-    """Remember that the person blocked the bot; their next message ends that."""
-    await session.execute(
-        update(User)
-        .where(User.telegram_id == telegram_id, User.status == UserStatus.ACTIVE)
-        .values(status=UserStatus.BLOCKED)
-    )
+    """Remember that the person blocked the bot or left Telegram, and stop their instance; their next message ends that.
+
+    An instance that could still work would spend the model's tokens for somebody who sees nothing of it.
+    """
+    user = await people.find(session, telegram_id)
+    if user is None or user.status not in (UserStatus.ACTIVE, UserStatus.BLOCKED):
+        return
+    user.status = UserStatus.BLOCKED
+    present = await session.get(Wish, user.id)
+    if present is not None and present.wanted == Wanted.AWAKE:
+        await people.wish(session, user, Wanted.STOPPED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -34,8 +35,11 @@ _log = structlog.get_logger(__name__)
 
 _PRUNE_EVERY = 3600.0
 _COUNT_EVERY = 5.0
-#: Calls of one chat that may wait; an instance that has more is not heard.
+#: Calls of one chat that may wait, and bytes of what they say; an instance that has more is not heard.
 _MOST_WAITING = 1000
+_MOST_BYTES = 4 * 2**20
+#: Seconds that a call waits for a database in trouble.
+_DATABASE_PATIENCE = 60.0
 #: Seconds that an answer may still be on its way to whoever waits, once its row is finished.
 _LAST_METRES = 5.0
 
@@ -169,19 +173,39 @@ class Outbox:
                         await self._prune()
                         pruned = time.monotonic()
                 except (SQLAlchemyError, OSError) as error:
-                    _log.error("the outbox cannot be looked at; it is tried again", error=type(error).__name__)
+                    if self._database.trouble.reason is None:
+                        _log.error("the outbox cannot be looked at; it is tried again", error=type(error).__name__)
                     seen = self._nudge.seen(Topic.OUTBOX)
                 await self._nudge.wait(Topic.OUTBOX, seen, LOOK_AGAIN)
         finally:
             await self._dispatcher.stop(self._grace)
 
     async def _commit(self, call: BotCall) -> tuple[Queued, asyncio.Future[dict[str, Any]] | None]:
-        """The call's row, and what will be its answer; None: it needs none of Telegram."""
+        """The call's row, and what will be its answer; None: it needs none of Telegram.
+
+        A database in trouble is waited for: a client that hears of it gives the message up.
+        """
+        trouble = self._database.trouble
+        deadline = time.monotonic() + _DATABASE_PATIENCE
+        while True:
+            try:
+                queued, future = await self._try_to_commit(call)
+                break
+            except Exception:
+                if trouble.reason is None or time.monotonic() >= deadline:
+                    self.spool.discard([file.path for file in call.files])
+                    raise
+            await trouble.wait_over(deadline - time.monotonic())
+        if future is None:
+            self.spool.discard([file.path for file in call.files])
+        return queued, future
+
+    async def _try_to_commit(self, call: BotCall) -> tuple[Queued, asyncio.Future[dict[str, Any]] | None]:
         future: asyncio.Future[dict[str, Any]] | None = None
         queued = Queued(0, refusal(400, "Bad Request: too many messages wait for this chat; send fewer"))
         try:
             async with self._database.write() as session:
-                if not await self._is_full(session, call.chat_id):
+                if not await self._is_full(session, call):
                     queued = await put(session, call, self.spool.folder)
                     self._discard_after(session, queued.dropped)
                     if queued.answer is None:
@@ -190,16 +214,14 @@ class Outbox:
         except Exception:
             if future is not None:
                 self._waiters.remove(queued.row, future)
-            self.spool.discard([file.path for file in call.files])
             raise
-        if future is None:
-            self.spool.discard([file.path for file in call.files])
         return queued, future
 
-    async def _is_full(self, session: AsyncSession, chat_id: int) -> bool:
-        if not self._dispatcher.busy(chat_id):
+    async def _is_full(self, session: AsyncSession, call: BotCall) -> bool:
+        if not self._dispatcher.busy(call.chat_id):
             return False
-        return await rows.waiting_in(session, chat_id, _MOST_WAITING) >= _MOST_WAITING
+        waiting, size = await rows.waiting_in(session, call.chat_id, _MOST_WAITING)
+        return waiting >= _MOST_WAITING or size + len(json.dumps(call.params)) > _MOST_BYTES
 
     def _discard_after(self, session: AsyncSession, files: Sequence[Path]) -> None:
         if files:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, select, text
+from sqlalchemy import Text, cast, delete, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bot.front import seen_files
@@ -66,10 +66,12 @@ async def open_chats(session: AsyncSession) -> list[int]:
     return [int(chat) for chat in (await session.scalars(_CHATS)).all()]
 
 
-async def waiting_in(session: AsyncSession, chat_id: int, most: int) -> int:
-    """How many calls wait for a chat, counted up to `most`."""
-    query = select(OutboxMessage.id).where(OutboxMessage.chat_id == chat_id, OPEN).limit(most)
-    return len((await session.scalars(query)).all())
+async def waiting_in(session: AsyncSession, chat_id: int, most: int) -> tuple[int, int]:
+    """How many calls wait for a chat, counted up to `most`, and the characters of their parameters."""
+    size = func.length(cast(OutboxMessage.params, Text)).label("size")
+    waiting = select(size).where(OutboxMessage.chat_id == chat_id, OPEN).limit(most).subquery()
+    row = (await session.execute(select(func.count(), func.coalesce(func.sum(waiting.c.size), 0)))).one()
+    return int(row[0]), int(row[1])
 
 
 async def spooled(session: AsyncSession) -> set[str]:

@@ -39,7 +39,11 @@ class Spool:
         path = self.folder / f"{instance_id}.{secrets.token_hex(16)}"
         # Known before it is there, or a sweep could take it for an orphan.
         self._sizes[path.name] = 0
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError:
+            self._sizes.pop(path.name)
+            raise
         return SpooledFile(self, path, os.fdopen(descriptor, "wb"))
 
     def reserve(self, name: str, more: int) -> None:

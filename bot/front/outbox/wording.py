@@ -11,8 +11,10 @@ from typing import Any
 #: Without a character that HTML or Markdown would read as markup.
 REPEAT_MARK = "↻ may be a repeat"
 
-_LONGEST_TEXT = 4096
-_LONGEST_CAPTION = 1024
+#: Telegram's limits in UTF-16 units, without the markup; and in bytes with it.
+LONGEST_TEXT = 4096
+LONGEST_CAPTION = 1024
+_LONGEST_MARKUP = 2**15
 _CAPTIONED = frozenset(
     {"sendPhoto", "sendDocument", "sendVideo", "sendAnimation", "sendAudio", "sendVoice", "copyMessage"}
 )
@@ -25,14 +27,24 @@ def marked_as_repeat(method: str, params: Mapping[str, Any]) -> dict[str, Any]:
     """The same message with the mark, where it has words and room for them."""
     marked = copy.deepcopy(dict(params))
     if method == "sendMessage":
-        _append(marked, "text", _LONGEST_TEXT)
+        _append(marked, "text", LONGEST_TEXT)
     elif method in _CAPTIONED:
-        _append(marked, "caption", _LONGEST_CAPTION)
+        _append(marked, "caption", LONGEST_CAPTION)
     elif method == "sendMediaGroup" and isinstance(marked.get("media"), list):
         first = next((item for item in marked["media"] if isinstance(item, dict)), None)
         if first is not None:
-            _append(first, "caption", _LONGEST_CAPTION)
+            _append(first, "caption", LONGEST_CAPTION)
     return marked
+
+
+def is_too_long(text: str, parse_mode: object, longest: int) -> bool:
+    """Whether Telegram would certainly refuse a text for its length."""
+    if len(text.encode()) > _LONGEST_MARKUP:
+        return True
+    if parse_mode and str(parse_mode).lower() != "html":
+        # What Markdown leaves of a text is for Telegram to say.
+        return False
+    return _units((html.unescape(_TAG.sub("", text)) if parse_mode else text).strip()) > longest
 
 
 def without_what_was_refused(params: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -59,6 +71,9 @@ def _plain(params: Mapping[str, Any]) -> dict[str, Any]:
 def _append(params: dict[str, Any], name: str, longest: int) -> None:
     said = str(params.get(name) or "")
     text = f"{said}\n\n{REPEAT_MARK}" if said else REPEAT_MARK
-    # Telegram counts UTF-16 units.
-    if len(text.encode("utf-16-le")) // 2 <= longest:
+    if _units(text) <= longest:
         params[name] = text
+
+
+def _units(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2

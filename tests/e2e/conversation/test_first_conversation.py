@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bot.credentials import FrontKey, load_key
+from bot.provisioner.leftovers import find_leftovers
 from bot.standins.telegram.client import SimulatedMessage
 from bot.store.tables import Instance
 from bot.timeline import Stage
@@ -205,6 +206,8 @@ async def test_a_kill_loses_nothing(zaki: ServedZaki, stage: Stage) -> None:
     ours = docker("ps", "--all", "--filter", f"network={zaki.host.network}", "--format", "{{.Names}}").split()
     assert ours == [instance.id]
     assert [path.name for path in (zaki.state / "stacks").iterdir()] == [instance.id]
+    found = await find_leftovers(zaki.settings)
+    assert (found.leftovers, found.unseen) == ((), ())
 
 
 @pytest.mark.parametrize("role", ["front", "provisioner"])

@@ -14,7 +14,7 @@ from bot.front.context import FrontContext
 from bot.front.menu import NAME_QUESTION, ZONE_QUESTION
 from bot.settings import Settings
 from bot.store import now
-from bot.store.tables import ContainerState, User, UserStatus, Wanted
+from bot.store.tables import ContainerState, OutboxMessage, OutboxStatus, User, UserStatus, Wanted
 from bot.users import invites, people
 from tests.integration.front.conftest import Gateways, Side, eventually, running_side
 from tests.updates import membership, press, text_message
@@ -183,6 +183,28 @@ async def test_deletion_asks_first_and_then_removes_everything(side: Side, gatew
     await side.until(5, "delivered")
     assert gateways.update_ids("127.0.0.1") == [1, 5]
     assert [row.update_id for row in await side.rows()] == [5]
+
+
+async def test_somebody_without_an_assistant_can_be_forgotten(
+    make_settings: Callable[..., Settings], make_context: Callable[[Settings], FrontContext], gateways: Gateways
+) -> None:
+    context = make_context(make_settings(admission="invite"))
+    async with running_side(context, gateways.port) as side:
+        await _handle(side, text_message(1, ADA, "/start"), text_message(2, ADA, "/delete"))
+        user = await side.user(ADA)
+        assert user is not None
+        assert user.status == UserStatus.REFUSED
+        assert "You have no assistant here" in (await side.said(ADA))[-1]
+        async with context.database.write() as session:
+            for call in await session.scalars(select(OutboxMessage)):
+                call.status, call.finished_at = OutboxStatus.SENT, now()
+        await _press(side, 3, "Delete everything")
+        assert await side.user(ADA) is None
+        # What was said before is forgotten, and the question does not say that something is still going on.
+        assert [call.method for call in await side.calls(ADA)] == ["editMessageText"]
+        (told,) = await side.said(ADA)
+        assert "no assistant" in told
+        assert "is deleted" in told
 
 
 async def test_an_old_confirmation_deletes_nothing(side: Side) -> None:

@@ -62,7 +62,7 @@ def test_container_carries_its_owner_and_limits_as_labels(declare: Any) -> None:
 
 def test_labels_of_a_volume_do_not_depend_on_the_plan(declare: Any) -> None:
     volume = declare(INSTANCE.id, main, INSTANCE.to_config()).inputs("Volume")
-    assert {label["label"] for label in volume["labels"]} == {"zaki.instance", "zaki.stack"}
+    assert {label["label"] for label in volume["labels"]} == {"zaki.instance", "zaki.stack", "zaki.network"}
 
 
 def test_host_declares_a_bridge_without_traffic_between_instances(declare: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -234,6 +235,37 @@ async def test_a_file_that_is_too_large_is_refused_and_not_kept(world: World) ->
         answer = await http.post("/sendMessage", json={"chat_id": mine.owner.id, "text": "x" * 2**20})
         assert answer.status_code == 413
     assert list(world.outbox.spool.folder.iterdir()) == []
+
+
+async def test_a_request_beside_its_files_is_small(world: World) -> None:
+    mine = await world.assistant()
+    chat = {"chat_id": str(mine.owner.id)}
+    async with mine.http() as http:
+        for size, status in ((60_000, 200), (70_000, 413)):
+            answer = await http.post("/sendMessage", json={**chat, "text": "x", "more": "x" * size})
+            assert answer.status_code == status
+            answer = await http.post(
+                "/sendDocument", data={**chat, "more": "x" * size}, files={"document": ("x", b"x")}
+            )
+            assert answer.status_code == status
+        answer = await http.post("/sendRichMessage", json={**chat, "rich_message": {"text": "ж" * 32_768}})
+        assert answer.status_code != 413
+    assert list(world.outbox.spool.folder.iterdir()) == []
+
+
+async def test_a_request_that_does_not_arrive_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bot.front.botapi.requests._WITHIN", 0.1)
+    mine = await world.assistant()
+    host, _, port = mine.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port), local_addr=(mine.address, 0))
+    writer.write(
+        f"POST /telegram/bot{mine.token}/sendMessage HTTP/1.1\r\nHost: zaki\r\n"
+        "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{".encode()
+    )
+    async with asyncio.timeout(10):
+        assert b" 408 " in await reader.readline()
+    writer.close()
+    await writer.wait_closed()
 
 
 async def test_files_that_are_not_asked_for_are_refused(world: World) -> None:

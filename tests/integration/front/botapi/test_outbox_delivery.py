@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from unittest.mock import AsyncMock
 
 import pytest
 from sqlalchemy import select
@@ -14,7 +15,8 @@ from bot.front import metrics
 from bot.front.outbox import BotCall, Limits, Outbox, Rate
 from bot.front.outbox.calls import provisional_id, row_of
 from bot.front.outbox.wording import REPEAT_MARK
-from bot.store.tables import OutboxMessage, OutboxStatus
+from bot.store.tables import OutboxMessage, OutboxStatus, User, UserStatus, Wanted, Wish
+from bot.users import people
 from tests.integration.front.botapi.conftest import FAST, Assistant, Eventually, MakeWorld, World
 
 #: Answers after this many seconds are provisional.
@@ -128,7 +130,8 @@ async def test_an_edit_of_a_message_that_was_refused_is_refused(make_world: Make
         mine = await world.assistant()
         async with mine.bot() as bot:
             await world.telegram.inject("bad_gateway", count=None)
-            sent = await bot.send_message(mine.owner.id, "x" * 5000)
+            # Telegram takes no message without a word, which only Telegram says.
+            sent = await bot.send_message(mine.owner.id, "  ")
             await world.telegram.clear_faults()
             await eventually(lambda: settled(world))
             with pytest.raises(BadRequest, match="Message to edit not found"):
@@ -364,3 +367,40 @@ async def test_an_instance_with_too_much_waiting_is_not_heard(
         assert answers == [200] * 5 + [400] * 2
         assert file.status_code == 400
         assert list(world.outbox.spool.folder.iterdir()) == []
+
+
+async def test_an_instance_with_too_much_to_say_is_not_heard(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.front.outbox.outbox._MOST_BYTES", 10_000)
+    async with make_world(IMPATIENT) as world:
+        mine, other = await world.assistant(), await world.assistant()
+        await world.telegram.inject("bad_gateway", count=None)
+        async with mine.http() as http:
+            call = {"chat_id": mine.owner.id, "text": "x" * 4000}
+            answers = [await http.post("/sendMessage", json=call) for _ in range(4)]
+            assert (await http.post("/sendMessage", json={**call, "text": "short"})).status_code == 200
+        assert [answer.status_code for answer in answers] == [200, 200, 400, 400]
+        assert answers[-1].json()["description"].startswith("Bad Request: too many messages wait")
+        async with other.http() as http:
+            call = {"chat_id": other.owner.id, "text": "x" * 4000}
+            assert (await http.post("/sendMessage", json=call)).status_code == 200
+
+
+@pytest.mark.parametrize(("wanted", "then"), [(Wanted.AWAKE, Wanted.STOPPED), (Wanted.ABSENT, Wanted.ABSENT)])
+@pytest.mark.parametrize("reason", ["bot was blocked by the user", "user is deactivated"])
+async def test_nobodys_instance_runs_on(world: World, wanted: Wanted, then: Wanted, reason: str) -> None:
+    mine = await world.assistant()
+    async with world.context.database.write() as session:
+        user = await people.find(session, mine.owner.id)
+        assert user is not None
+        await people.wish(session, user, wanted)
+    answer = {"ok": False, "error_code": 403, "description": f"Forbidden: {reason}"}
+    world.api.call = AsyncMock(return_value=answer)  # type: ignore[method-assign]
+    async with mine.http() as http:
+        refused = await http.post("/sendMessage", json={"chat_id": mine.owner.id, "text": "hello?"})
+    assert refused.json() == answer
+    async with world.context.database.read() as session:
+        user = (await session.scalars(select(User).where(User.telegram_id == mine.owner.id))).one()
+        wish = await session.get_one(Wish, user.id)
+    assert (user.status, wish.wanted) == (UserStatus.BLOCKED, then)

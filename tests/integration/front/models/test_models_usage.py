@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -13,9 +14,12 @@ from sqlalchemy import select, update
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from bot.front.models.requests import ChatRequest, parse
+from bot.front.models.room import Room
 from bot.store import Database
 from bot.store.tables import AuditEntry, OutboxMessage, Usage, UsageDay
 from tests.integration.front.models.conftest import (
+    DONE,
     INSTANCE,
     OWNER,
     PROVIDER_KEY,
@@ -23,6 +27,7 @@ from tests.integration.front.models.conftest import (
     MakeBridge,
     Provider,
     chunk,
+    pieces,
 )
 
 ASKED: dict[str, Any] = {"model": "default", "messages": [{"role": "user", "content": "hello"}]}
@@ -236,3 +241,68 @@ async def test_an_instance_has_a_bound_on_calls_under_way(
         assert {answer.status_code for answer in answers} == {200}
         await settled(database, calls=8)
         assert (await client.post("/chat/completions", json=ASKED)).status_code == 200
+
+
+async def test_a_spent_day_is_told_before_the_request_is_read(echo: Bridge, database: Database) -> None:
+    async with echo.http() as client:
+        assert (await client.post("/chat/completions", json=ASKED)).status_code == 200
+    await settled(database)
+    async with database.write() as session:
+        await session.execute(update(UsageDay).values(tokens=echo.context.settings.daily_tokens))
+    host, _, port = echo.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    # The body never comes.
+    writer.write(
+        f"POST /llm/v1/chat/completions HTTP/1.1\r\nHost: zaki\r\nAuthorization: Bearer {echo.key}\r\n"
+        "Content-Length: 1000\r\n\r\n".encode()
+    )
+    async with asyncio.timeout(10):
+        assert b" 429 " in await reader.readline()
+        assert b"insufficient_quota" in await reader.readuntil(b"}}")
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_requests_are_read_beside_the_event_loop_and_not_kept(
+    bridge: Bridge, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[ChatRequest] = []
+    threads: list[int] = []
+
+    def noted(raw: bytes, model: str) -> ChatRequest:
+        threads.append(threading.get_ident())
+        asked.append(parse(raw, model))
+        return asked[-1]
+
+    monkeypatch.setattr("bot.front.models.state.parse", noted)
+    held: list[int] = []
+
+    async def answer(_request: Request) -> Response:
+        held.append(bridge.state.room._used[INSTANCE])
+        return StreamingResponse(pieces([chunk("hello", "stop"), DONE]), media_type="text/event-stream")
+
+    provider.answer = answer
+    async with bridge.openai() as client:
+        stream = await client.chat.completions.create(**ASKED, stream=True)
+        async for _ in stream:
+            # While the answer comes, nothing of the request is held any more.
+            assert asked[0].body == b""
+            assert bridge.state.room._used[INSTANCE] == 0
+    assert held[0] > 0
+    assert threading.get_ident() not in threads
+    assert provider.bodies[0]["messages"] == ASKED["messages"]
+    assert "content-length" in provider.headers[0]
+
+
+async def test_more_than_an_instances_share_is_refused(
+    bridge: Bridge, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.completes("hello")
+    monkeypatch.setattr(bridge.state, "room", Room(share=10))
+    async with bridge.http() as client:
+        answer = await client.post("/chat/completions", json=ASKED)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert bridge.state.room._used.total() == 0
+        monkeypatch.setattr(bridge.state, "room", Room())
+        assert (await client.post("/chat/completions", json=ASKED)).status_code == 200
+        assert bridge.state.room._used.total() == 0

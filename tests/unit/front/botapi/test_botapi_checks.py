@@ -202,3 +202,39 @@ def test_texts_fit_every_database_and_every_client() -> None:
 def test_sends_are_queued_and_nothing_that_is_queued_is_worth_nothing_later() -> None:
     assert method("sendMessage").way is Way.QUEUED
     assert method("sendChatAction").way is Way.PASSING
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("sendMessage", {"text": "x" * 4097}),
+        ("sendMessage", {"text": "😀" * 2049}),
+        ("editMessageText", {"message_id": 1, "text": "x" * 4097}),
+        ("sendMessage", {"text": "<b>" + "x" * 4097 + "</b>", "parse_mode": "HTML"}),
+        ("sendMessage", {"text": "*" * 40_000, "parse_mode": "MarkdownV2"}),
+        ("sendMessage", {"text": "<b></b>" * 5_000, "parse_mode": "HTML"}),
+        ("sendPhoto", {"photo": "https://x.invalid/x.png", "caption": "x" * 1025}),
+        ("sendMediaGroup", {"media": [{"type": "photo", "media": "https://x.invalid", "caption": "x" * 1025}]}),
+        ("editMessageMedia", {"message_id": 1, "media": {"media": "https://x.invalid", "caption": "x" * 1025}}),
+    ],
+)
+def test_what_is_too_long_is_refused_in_telegrams_words(name: str, params: dict[str, Any]) -> None:
+    what = "message caption" if "caption" in str(params) else "message"
+    with pytest.raises(Refused) as refused:
+        checked(name, chat_id=OWNER, **params)
+    assert (refused.value.code, refused.value.description) == (400, f"Bad Request: {what} is too long")
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"text": "x" * 4096},
+        {"text": "  " + "x" * 4096 + "\n"},
+        {"text": "😀" * 2048},
+        {"text": "<b>" + "&lt;" * 4096 + "</b>", "parse_mode": "HTML"},
+        {"text": "[x](https://x.invalid)" * 1_000, "parse_mode": "MarkdownV2"},
+        {"text": 7},
+    ],
+)
+def test_what_may_be_short_enough_is_passed_on(params: dict[str, Any]) -> None:
+    assert checked("sendMessage", chat_id=OWNER, **params).params["text"] == params["text"]

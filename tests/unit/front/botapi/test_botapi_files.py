@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.credentials import FrontKey
-from bot.front.botapi.files import inward, outward, with_our_path
+from bot.front.botapi.files import Download, inward, outward, with_our_path
+from bot.front.botapi.in_flight import InFlight
 from bot.front.botapi.menu import concerns_owner, merged, theirs_alone
 from bot.front.botapi.refusals import Refused
 from bot.front.menu import COMMANDS
+from bot.front.telegram import TelegramApi
 
 KEY = FrontKey(bytes(32))
 MINE, OTHER = "u-aaaaaaaaaa", "u-bbbbbbbbbb"
@@ -71,3 +79,55 @@ def test_menus_of_groups_are_not_the_owners() -> None:
     assert concerns_owner({})
     assert concerns_owner({"scope": {"type": "chat", "chat_id": 7}})
     assert not concerns_owner({"scope": {"type": "all_group_chats"}})
+
+
+class OneFile:
+    """Telegram's side of a download; `open` while a connection to it is."""
+
+    open = False
+
+    @asynccontextmanager
+    async def download(self, _path: str) -> AsyncIterator[httpx.Response]:
+        """A file."""
+        self.open = True
+        try:
+            yield httpx.Response(200, stream=httpx.ByteStream(b"file"))
+        finally:
+            self.open = False
+
+
+async def _download(telegram: OneFile, in_flight: InFlight, send: Any) -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request"}
+
+    scope = {"type": "http", "method": "GET", "headers": []}
+    await Download(cast(TelegramApi, telegram), "documents/file_1", in_flight, MINE)(scope, receive, send)
+
+
+async def test_who_never_reads_a_file_holds_no_connection_to_telegram(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bot.front.botapi.files._WITHIN", 0.05)
+    telegram, in_flight = OneFile(), InFlight(1)
+    seen: list[tuple[bool, bool]] = []
+
+    async def never(_message: Any) -> None:
+        seen.append((telegram.open, in_flight.enter(MINE)))
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(10):
+        await _download(telegram, in_flight, never)
+    # It counted as a request under way, and does not any more.
+    assert seen == [(True, False)]
+    assert not telegram.open
+    assert in_flight.enter(MINE)
+
+
+async def test_downloads_count_among_an_instances_requests() -> None:
+    telegram, sent = OneFile(), []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await _download(telegram, InFlight(0), send)
+    assert sent[0]["status"] == 400
+    await _download(telegram, InFlight(1), send)
+    assert b"".join(message.get("body", b"") for message in sent[2:]) == b"file"

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from bot.front.models.errors import ModelError
 from bot.front.models.meter import Meter
-from bot.front.models.requests import parse
+from bot.front.models.requests import MAX_BODY, MAX_VALUES, parse
+from bot.front.models.room import Room
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 
@@ -30,7 +31,7 @@ def test_what_openclaw_sends_is_passed_on() -> None:
         max_completion_tokens=4096,
         reasoning_effort="low",
     )
-    assert asked.body == {
+    assert json.loads(asked.body) == {
         "model": "big-model",
         "messages": MESSAGES,
         "stream": True,
@@ -47,7 +48,7 @@ def test_what_openclaw_sends_is_passed_on() -> None:
     "field", ["models", "route", "provider", "plugins", "service_tier", "store", "user", "n", "audio"]
 )
 def test_what_could_cost_more_is_left_out(field: str) -> None:
-    assert parsed(**{field: 1}).body.keys() == {"model", "messages", "stream"}
+    assert json.loads(parsed(**{field: 1}).body).keys() == {"model", "messages", "stream"}
 
 
 @pytest.mark.parametrize("model", ["gpt-5", "", None, ["default"], "zaki/default"])
@@ -95,3 +96,75 @@ def test_odd_chunks_do_no_harm() -> None:
     for odd in ({"choices": None}, {"choices": [None]}, {"choices": [{"delta": {"content": 7, "tool_calls": [None]}}]}):
         meter.see(odd)
     assert meter.tokens.completion == 0
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": "data:image/png;base64," + "word " * 40_000},
+        {"role": "user", "content": [{"type": "text", "text": "data:image/png;base64," + "word " * 40_000}]},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:text/plain," + "x" * 200_000}}]},
+        {"role": "user", "content": [{"type": "text", "image_url": {"url": "data:image/png," + "x" * 200_000}}]},
+        {"role": "data:" + "x" * 200_000, "content": ""},
+    ],
+)
+def test_only_a_picture_counts_as_one(message: dict[str, Any]) -> None:
+    assert parsed(messages=[message]).prompt_estimate >= 50_000
+
+
+@pytest.mark.parametrize("field", ["tools", "response_format", "prediction"])
+def test_all_that_the_model_reads_is_in_the_estimate(field: str) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "word " * 40_000}}
+    assert parsed(**{field: [picture]}).prompt_estimate >= 50_000
+
+
+def test_a_picture_of_the_largest_size_is_taken() -> None:
+    url = "data:image/jpeg;base64," + "A" * (5 * 2**20 * 4 // 3)
+    part = {"type": "image_url", "image_url": {"url": url}}
+    body = json.dumps({"model": "default", "messages": [{"role": "user", "content": [part]}]}).encode()
+    assert len(body) + 500_000 < MAX_BODY
+    assert parse(body, "big-model").prompt_estimate < 2_000
+
+
+def _with_content(content: bytes) -> bytes:
+    return b'{"model":"default","messages":[{"role":"user","content":' + content + b"}]}"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"[" + b"[]," * (MAX_VALUES // 2) + b"[]]", "values"),
+        (b"[" + b'"",' * MAX_VALUES + b'""]', "values"),
+        (b"{" + b'"a":{},' * (MAX_VALUES // 2) + b'"b":{}}', "values"),
+        (b'["' + b"," * MAX_VALUES + b'", ' + b'"":' * 2 * MAX_VALUES + b"1]", "values"),
+        (b'["' + b'\\",' * MAX_VALUES, "no JSON"),
+        (b"[" * 200 + b"]" * 200, "deep"),
+    ],
+)
+def test_values_without_end_are_never_made(content: bytes, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if words != "deep":
+        monkeypatch.setattr(json, "loads", None)
+    with pytest.raises(ModelError, match=words) as refusal:
+        parse(_with_content(content), "big-model")
+    assert refusal.value.status == 400
+
+
+def test_what_is_in_a_text_is_no_value() -> None:
+    text = json.dumps("1,[2],{" * MAX_VALUES + '\\"').encode()
+    assert json.loads(parse(_with_content(text), "m").body)["messages"][0]["content"] == json.loads(text)
+
+
+def test_requests_have_a_share_of_the_memory_and_give_it_back() -> None:
+    room = Room(share=10, everybody=15)
+    mine, other = room.hold("mine"), room.hold("other")
+    mine.reserve(6)
+    with pytest.raises(ModelError) as refusal:
+        room.hold("mine").reserve(5)
+    assert refusal.value.status == 429
+    other.reserve(9)
+    with pytest.raises(ModelError) as refusal:
+        mine.reserve(1)
+    assert refusal.value.status == 503
+    other.release()
+    other.release()
+    mine.reserve(4)

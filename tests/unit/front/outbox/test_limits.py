@@ -114,7 +114,7 @@ async def test_several_chats_in_trouble_hold_everybody_until_a_success() -> None
     time = FakeTime()
     limited = pacer(time)
     for chat in (1, 2, 3):
-        limited.trouble(chat, 10)
+        limited.trouble(chat, 10, unanswered=True)
     log: list[tuple[float, int]] = []
     await time.run(asyncio.create_task(many(limited, time, 4, 1, log)))
     assert log == [(10, 4)]
@@ -122,6 +122,45 @@ async def test_several_chats_in_trouble_hold_everybody_until_a_success() -> None
     limited.trouble(5, 100)
     await time.run(asyncio.create_task(many(limited, time, 6, 1, log)))
     assert log[-1] == (10, 6)
+
+
+async def test_flood_waits_of_several_chats_are_their_own() -> None:
+    time = FakeTime()
+    limited = pacer(time)
+    for chat in (1, 2, 3):
+        limited.trouble(chat, 600)
+    log: list[tuple[float, int]] = []
+    await time.run(*(asyncio.create_task(many(limited, time, chat, 1, log)) for chat in (1, 4)))
+    (first, chat), (last, held) = log
+    assert (chat, held, last) == (4, 1, 600)
+    assert first <= 3
+
+
+async def test_one_call_tries_whether_the_trouble_is_over() -> None:
+    time = FakeTime()
+    limited = pacer(time)
+    for chat in (1, 2, 3):
+        limited.trouble(chat, 10, unanswered=True)
+    log: list[tuple[float, int]] = []
+    waiting = [asyncio.create_task(many(limited, time, chat, 1, log)) for chat in (4, 5, 6)]
+    await time.run(waiting[0])
+    assert [chat for _, chat in log] == [4]
+    limited.success()
+    await time.run(*waiting[1:])
+    assert log[1][0] == log[2][0]
+
+
+async def test_what_telegram_does_not_count_in_the_chat_has_a_limit_of_its_own() -> None:
+    time = FakeTime()
+    limited = Pacer(Limits(Rate(1000, 1), CHAT, silent=Rate(3, 10)), time, time.sleep)
+    for _ in range(3):
+        await limited.acquire(1, counted=False)
+    assert time.now == 0
+    await limited.acquire(1)
+    await limited.acquire(2, counted=False)
+    assert time.now == 0
+    await time.run(asyncio.create_task(limited.acquire(1, counted=False)))
+    assert time.now == 10
 
 
 async def test_what_is_not_counted_in_the_chat_waits_only_for_its_troubles() -> None:
