@@ -92,7 +92,7 @@ class _Users:
 
 
 async def measure(count: int, rounds: int, report: Report, tell: Callable[[str], None]) -> None:
-    """Measure `rounds` times each with one stack present, with `count`, and with one again; report both and their ratio.
+    """Measure `rounds` times each with one stack present, with `count`, and with one again; report them and the ratio.
 
     Between the first and the last is a quarter of an hour: what the machine's speed drifts by is in both halves of one.
     """
