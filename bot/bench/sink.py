@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
-from bot.front.delivery import WEBHOOK_PORT
+from bot.endpoints import WEBHOOK_PORT
 
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 _UPDATE = re.compile(rb'"update_id":\s*(\d+)')

@@ -9,11 +9,9 @@ from enum import StrEnum
 import aiohttp
 
 from bot.credentials import FrontKey
+from bot.endpoints import WEBHOOK_PATH, WEBHOOK_PORT
 from bot.store.tables import Instance
 
-#: Where an instance listens: the address is its own, so the port is the same for all.
-WEBHOOK_PORT = 8787
-_PATH = "/telegram-webhook"
 #: A bare 200 may come from anything in between; this header only from the gateway's own durable queue.
 _ACCEPTED_HEADER = "x-openclaw-delivery-accepted"
 _ACCEPTED = "durable"
@@ -62,7 +60,7 @@ class Delivery:
         """Post one update; repeats are harmless, because the gateway drops an `update_id` that it knows."""
         secret = self._key.derive(instance.id, instance.credentials_epoch).webhook_secret
         headers = {"Content-Type": "application/json", "X-Telegram-Bot-Api-Secret-Token": secret}
-        url = f"http://{instance.address}:{self._port}{_PATH}"
+        url = f"http://{instance.address}:{self._port}{WEBHOOK_PATH}"
         try:
             # What an instance writes beyond its headers is not read: it could have no end.
             async with self._client().post(url, data=body, headers=headers, allow_redirects=False) as answer:

@@ -98,11 +98,6 @@ class Provisioner:
         self._working.clear()
         await self._exit.aclose()
 
-    @property
-    def alive(self) -> bool:
-        """Whether every loop runs."""
-        return bool(self._loops) and not any(loop.done() for loop in self._loops)
-
     async def reconcile(self, instance_id: str) -> None:
         """Bring one instance to its wish now; raises what went wrong."""
         await self.reconciler.reconcile(instance_id)

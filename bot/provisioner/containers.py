@@ -7,7 +7,7 @@ import io
 import json
 import tarfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,14 +17,11 @@ from aiodocker.exceptions import DockerError
 
 from bot.provisioner.openclaw import HOME
 from bot.store.tables import ContainerState
-from infra.spec import NETWORK_LABEL
+from infra.spec import HOST_LABEL, INSTANCE_LABEL, NETWORK_LABEL
 
-OWNER_LABEL = "zaki.instance"
 HELPER_LABEL = "zaki.helper"
 #: Seconds that a helper may take: the volume is the instance's, and so is what the helper finds there.
 HELPER_DEADLINE = 120.0
-PIDS_LABEL = "zaki.pids"
-HOST_LABEL = "zaki.host_file"
 _UID = 1000
 _READ_LIMIT = 64 * 1024
 #: Seconds that a gateway gets to end by itself; it may drain a turn.
@@ -54,8 +51,6 @@ class Observed:
     address: str | None
     exit_code: int
     oom_killed: bool
-    pids: int
-    labels: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -101,7 +96,7 @@ class Containers:
                 return None
             raise _refused(f"inspect {instance_id}", error) from None
         labels = found["Config"].get("Labels") or {}
-        if labels.get(OWNER_LABEL) != instance_id:
+        if labels.get(INSTANCE_LABEL) != instance_id:
             raise ContainerError(f"The container {instance_id} is not Zaki's; remove or rename it.")
         networks = found["NetworkSettings"]["Networks"].values()
         fixed = [(network.get("IPAMConfig") or {}).get("IPv4Address") for network in networks]
@@ -111,38 +106,36 @@ class Containers:
             address=fixed[0] if len(fixed) == 1 else None,
             exit_code=int(found["State"]["ExitCode"]),
             oom_killed=bool(found["State"]["OOMKilled"]),
-            pids=int(found["HostConfig"].get("PidsLimit") or 0),
-            labels=labels,
         )
 
     async def states(self) -> dict[str, ContainerState]:
         """The state of every instance's container, by instance id, from one question to the daemon."""
         try:
-            found = await self._docker.containers.list(all=True, filters=json.dumps({"label": [OWNER_LABEL]}))
+            found = await self._docker.containers.list(all=True, filters=json.dumps({"label": [INSTANCE_LABEL]}))
         except DockerError as error:
             raise _refused("list the containers", error) from None
         return {
-            container["Labels"][OWNER_LABEL]: _STATES.get(container["State"], ContainerState.EXITED)
+            container["Labels"][INSTANCE_LABEL]: _STATES.get(container["State"], ContainerState.EXITED)
             for container in found
         }
 
     async def belongings(self, network: str) -> Belongings:
         """What there is of instances on this network, whoever knows of it; instances on other networks are others'."""
         try:
-            found = await self._docker.containers.list(all=True, filters=json.dumps({"label": [OWNER_LABEL]}))
+            found = await self._docker.containers.list(all=True, filters=json.dumps({"label": [INSTANCE_LABEL]}))
             ours = {
-                container["Labels"][OWNER_LABEL]
+                container["Labels"][INSTANCE_LABEL]
                 for container in found
                 if network in container["NetworkSettings"]["Networks"]
             }
             helpers = await self._docker.containers.list(all=True, filters=json.dumps({"label": [HELPER_LABEL]}))
-            wanted = {"label": [OWNER_LABEL, f"{NETWORK_LABEL}={network}"]}
+            wanted = {"label": [INSTANCE_LABEL, f"{NETWORK_LABEL}={network}"]}
             volumes = (await self._docker.volumes.list(filters=wanted))["Volumes"]
         except DockerError as error:
             raise _refused("list what there is of instances", error) from None
         return Belongings(
             containers=frozenset(ours),
-            volumes=frozenset(volume["Labels"][OWNER_LABEL] for volume in volumes or ()),
+            volumes=frozenset(volume["Labels"][INSTANCE_LABEL] for volume in volumes or ()),
             helpers=frozenset(helper["Labels"][HELPER_LABEL] for helper in helpers),
         )
 
@@ -268,7 +261,7 @@ class Containers:
             if observed is not None:
                 await self._docker.containers.container(instance_id).delete(force=True)
             volume = await self._docker.volumes.get(instance_id)
-            if ((await volume.show()).get("Labels") or {}).get(OWNER_LABEL) == instance_id:
+            if ((await volume.show()).get("Labels") or {}).get(INSTANCE_LABEL) == instance_id:
                 await volume.delete()
         except DockerError as error:
             if error.status != 404:
@@ -321,10 +314,10 @@ class Containers:
 
     async def deaths(self) -> AsyncIterator[str]:
         """Ids of instances whose container has just ended, for as long as the daemon answers."""
-        wanted = {"type": ["container"], "event": ["die"], "label": [OWNER_LABEL]}
+        wanted = {"type": ["container"], "event": ["die"], "label": [INSTANCE_LABEL]}
         subscriber = self._docker.events.subscribe(filters=json.dumps(wanted))
         while (event := await subscriber.get()) is not None:
-            yield event["Actor"]["Attributes"][OWNER_LABEL]
+            yield event["Actor"]["Attributes"][INSTANCE_LABEL]
 
 
 def _archive(files: list[FileInVolume]) -> bytes:

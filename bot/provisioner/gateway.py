@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from bot.provisioner.openclaw import GATEWAY_PORT, WEBHOOK_PORT
+from bot.endpoints import GATEWAY_PORT, WEBHOOK_PORT
 
 #: Seconds for the whole of an answer, and its most bytes: an instance could answer slowly, or for ever.
 _PROBE_TIMEOUT = 2.0

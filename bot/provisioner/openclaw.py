@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from bot.credentials import FrontCredentials
+from bot.endpoints import GATEWAY_PORT, WEBHOOK_PATH, WEBHOOK_PORT
 
 HOME = "/home/node"
 STATE = ".openclaw"
-GATEWAY_PORT = 18789
-WEBHOOK_PORT = 8787
-WEBHOOK_PATH = "/telegram-webhook"
 
 #: Where OpenClaw reads what it must know of the person, below :data:`HOME`.
 USER_FILE = f"{STATE}/workspace/USER.md"

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from bot.bench.load import Load
 from bot.bench.sink import Sink
-from bot.front.delivery import WEBHOOK_PORT
+from bot.endpoints import WEBHOOK_PORT
 from bot.standins.serving import running
 
 DELAY = 0.05

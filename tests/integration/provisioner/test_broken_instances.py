@@ -56,9 +56,7 @@ class World:
         if self.state is ContainerState.NONE:
             return None
         ended = self.state is ContainerState.EXITED
-        return Observed(
-            self.state, "sha256:0", self.address, self.exit_code if ended else 0, ended and self.oom_killed, 512, {}
-        )
+        return Observed(self.state, "sha256:0", self.address, self.exit_code if ended else 0, ended and self.oom_killed)
 
     async def start(self, _instance_id: str, _pids: int) -> None:
         self.starts += 1

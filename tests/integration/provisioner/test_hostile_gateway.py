@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
+from bot.endpoints import GATEWAY_PORT
 from bot.provisioner import gateway as module
 from bot.provisioner.gateway import Gateway, GatewayError
-from bot.provisioner.openclaw import GATEWAY_PORT
 
 ADDRESS = "127.0.7.1"
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
