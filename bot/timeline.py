@@ -25,7 +25,12 @@ class Stage(StrEnum):
     READY = "ready"  #: `/readyz` answers ready
     DELIVERED = "delivered"  #: the instance took the update durably
     REPLIED = "replied"  #: the instance's first message since the delivery was accepted by Telegram
+    CLAIMED = "claimed"  #: a new person got an instance of the warm pool
+    SLEEPING = "sleeping"  #: nothing is delivered any more; it is about to be frozen
+    ASLEEP = "asleep"  #: frozen, its memory given back
     STOPPED = "stopped"
+    ARCHIVED = "archived"  #: its files are in the archive; container and volume are gone
+    RESTORED = "restored"  #: its files are back in a volume
     DELETED = "deleted"
     FAILED = "failed"
 

@@ -27,7 +27,12 @@ _UNDER_WAY = {
     OperationKind.WAKE: InstanceState.WAKING,
     OperationKind.REPAIR: InstanceState.WAKING,
     OperationKind.UPDATE: InstanceState.WAKING,
+    OperationKind.RESTORE: InstanceState.WAKING,
+    OperationKind.RESTART: InstanceState.WAKING,
+    OperationKind.WARM: InstanceState.CREATING,
+    OperationKind.SLEEP: InstanceState.SLEEPING,
     OperationKind.STOP: InstanceState.SLEEPING,
+    OperationKind.ARCHIVE: InstanceState.SLEEPING,
     OperationKind.DELETE: InstanceState.DELETING,
 }
 
@@ -40,6 +45,8 @@ def derive_state(instance: Instance | None, operation: OperationKind | None) -> 
         return _UNDER_WAY[operation]
     if instance.failure is not None:
         return InstanceState.FAILED
+    if instance.archive is not None:
+        return InstanceState.ARCHIVED
     match instance.container:
         case ContainerState.RUNNING:
             return InstanceState.AWAKE if instance.ready_at is not None else InstanceState.WAKING

@@ -1,8 +1,9 @@
 """The tables, one schema for SQLite and PostgreSQL.
 
 Times are Unix times in seconds (float, UTC). The front alone writes `users`, `invites`, `counters`, `inbox`, `wishes`,
-`outbox`, `seen_files`, `usage` and `usage_days`; the provisioner alone writes `instances`, `addresses` and
-`operations`; both append to `timeline` and `audit`.
+`outbox`, `seen_files`, `usage` and `usage_days`; the provisioner alone writes `instances`, `addresses`,
+`operations` and `decisions`, and adds `announcements`, which the front marks as told; both append to `timeline` and
+`audit`.
 """
 
 from __future__ import annotations
@@ -163,6 +164,8 @@ class Wish(Base):
     plan: Mapped[str] = mapped_column(String(32), default="standard")
     generation: Mapped[int] = mapped_column(default=1)
     asked_at: Mapped[float]
+    #: The person asked that it stays awake until then; None: they did not.
+    awake_until: Mapped[float | None]
 
 
 class Waiting(Base):
@@ -214,6 +217,18 @@ class Instance(Base):
     ready_at: Mapped[float | None]
     #: Set: the router delivers nothing (taken before a suspend).
     fenced_at: Mapped[float | None]
+    #: The gateway's own number of the suspension that it is in; None: it is in none.
+    suspension_id: Mapped[str | None] = mapped_column(String(128))
+    #: Since when it rests on purpose, whether asleep, stopped or archived; None: it should be awake.
+    resting_since: Mapped[float | None]
+    #: When its next scheduled job is due, as it said before it fell asleep; None: it has none.
+    next_job_at: Mapped[float | None]
+    #: The snapshot that holds its files while it has no volume; None: they are in the volume.
+    archive: Mapped[str | None] = mapped_column(String(64))
+    #: When its person was told that it is going to rest for long; None: not since it was awake last.
+    rest_told_at: Mapped[float | None]
+    #: When it had its first turn ahead of its person, as one of the warm pool; None: not yet, or it never was one.
+    warmed_at: Mapped[float | None]
     #: One sentence why it cannot run; None: nothing is wrong.
     failure: Mapped[str | None] = mapped_column(Text)
     repairs: Mapped[int] = mapped_column(default=0)
@@ -240,7 +255,12 @@ class OperationKind(StrEnum):
 
     CREATE = "create"
     WAKE = "wake"
+    SLEEP = "sleep"
     STOP = "stop"
+    ARCHIVE = "archive"
+    RESTORE = "restore"
+    RESTART = "restart"
+    WARM = "warm"
     REPAIR = "repair"
     UPDATE = "update"
     DELETE = "delete"
@@ -268,6 +288,57 @@ class Operation(Base):
     started_at: Mapped[float]
     finished_at: Mapped[float | None]
     error: Mapped[str | None] = mapped_column(Text)
+
+
+class Decision(Base):
+    """Why the provisioner did something to an instance, or why it did not; only the latest few are kept.
+
+    The same decision for the same reason again only counts up.
+    """
+
+    __tablename__ = "decisions"
+    __table_args__ = (Index("decisions_of_instance", "instance_id", "id"),)
+
+    id: Mapped[int] = mapped_column(_Serial, primary_key=True)
+    instance_id: Mapped[str] = mapped_column(String(12))
+    #: When it was decided first, and last.
+    first_at: Mapped[float]
+    at: Mapped[float]
+    times: Mapped[int] = mapped_column(default=1)
+    #: What was decided, for example `sleep`, or `wait`.
+    action: Mapped[str] = mapped_column(String(16))
+    #: One sentence.
+    reason: Mapped[str] = mapped_column(Text)
+
+
+class News(StrEnum):
+    """What the provisioner has to tell a person."""
+
+    LONG_SLEEP = "long_sleep"  #: `{"rest": "stopped" or "archived", "at": Unix time}`
+    LATE_JOB = "late_job"  #: `{"name": str, "due_at": Unix time}`
+    DELETED = "deleted"  #: `{"removed": [one line each]}`
+
+
+class Announcement(Base):
+    """Something that the provisioner found out and the front tells the person, once."""
+
+    __tablename__ = "announcements"
+    __table_args__ = (
+        Index(
+            "announcements_untold",
+            "id",
+            sqlite_where=text("told_at IS NULL"),
+            postgresql_where=text("told_at IS NULL"),
+        ),
+        Index("announcements_of_person", "telegram_id"),
+    )
+
+    id: Mapped[int] = mapped_column(_Serial, primary_key=True)
+    telegram_id: Mapped[int] = mapped_column(BigInteger)
+    news: Mapped[News] = mapped_column(String(16))
+    detail: Mapped[dict[str, Any]]
+    created_at: Mapped[float]
+    told_at: Mapped[float | None]
 
 
 class OutboxStatus(StrEnum):

@@ -19,6 +19,15 @@ class Plan:
     #: CPUs, a decimal number as Docker takes it.
     cpus: str = "2.0"
     pids: int = 512
+    #: Seconds without anything to do after which an instance falls asleep.
+    idle: float = 15 * 60.0
+    #: Most seconds that it stays awake without a word from its person, whatever it says it has to do.
+    awake: float = 2 * 3600.0
+    #: Seconds that the button “Keep awake” gives.
+    keep_awake: float = 24 * 3600.0
+    #: Seconds asleep after which it is stopped, and at rest after which it is archived.
+    stop_after: float = 4 * 24 * 3600.0
+    archive_after: float = 28 * 24 * 3600.0
 
     def daily_tokens(self, settings: Settings) -> int:
         """Tokens of the model that an instance may use in a day (UTC)."""
