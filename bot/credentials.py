@@ -67,6 +67,17 @@ class GatewayKey:
         return _text(_mac(self._key, instance_id, epoch, "gateway-token"))
 
 
+class ArchiveKey:
+    """Derives the passwords of instances' archives, which outlive every epoch; the front never has this key."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def derive(self, instance_id: str) -> str:
+        """The password of the instance's archives."""
+        return _text(_mac(self._key, instance_id, 0, "archive"))
+
+
 def instance_of_bot_token(token: str) -> str | None:
     """The instance that a virtual bot token claims to be of; None where it has not the form of one."""
     match = _BOT_TOKEN.match(token)

@@ -55,6 +55,8 @@ class Settings(BaseSettings):
     model: str | None = None
     #: Tokens that one instance may use in a day (UTC).
     daily_tokens: Annotated[int, Field(gt=0)] = 1_000_000
+    #: Seconds without anything to do after which an instance falls asleep; unset: what its plan says.
+    idle_seconds: Annotated[float, Field(gt=0)] | None = None
 
     #: Unset: SQLite under `state`.
     database_url: str | None = None
@@ -65,6 +67,8 @@ class Settings(BaseSettings):
     #: Unset: `invite` with Telegram's own API, `open` in the simulator.
     admission: Admission | None = None
     max_instances: Annotated[int, Field(ge=0)] = 100
+    #: Most instances that are kept ready for people who are new; 0: none.
+    pool: Annotated[int, Field(ge=0, le=50)] = 3
     operators: Annotated[tuple[int, ...], NoDecode] = ()
 
     #: Public side: `host:port`.

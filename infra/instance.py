@@ -5,18 +5,19 @@ from __future__ import annotations
 import pulumi
 import pulumi_docker as docker
 
-from infra.spec import INSTANCE_LABEL, NETWORK_LABEL, PIDS_LABEL, PLAN_LABEL, STACK_LABEL, InstanceSpec
-
-HOME = "/home/node"
-_USER = "1000:1000"
-_ENVIRONMENT = (
-    f"HOME={HOME}",
-    f"OPENCLAW_HOME={HOME}",
-    f"OPENCLAW_STATE_DIR={HOME}/.openclaw",
-    f"OPENCLAW_CONFIG_PATH={HOME}/.openclaw/openclaw.json",
-    "OPENCLAW_DISABLE_BONJOUR=1",
-    "OPENCLAW_NO_RESPAWN=1",
+from infra.spec import (
+    ENVIRONMENT,
+    HOME,
+    INSTANCE_LABEL,
+    NETWORK_LABEL,
+    PIDS_LABEL,
+    PLAN_LABEL,
+    STACK_LABEL,
+    TMPFS,
+    USER,
+    InstanceSpec,
 )
+
 #: Seconds between SIGTERM and SIGKILL where Pulumi removes or replaces a container that runs.
 _STOP_GRACE = 20
 
@@ -61,14 +62,14 @@ class UserInstance(pulumi.ComponentResource):
             capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"]),
             security_opts=["no-new-privileges"],
             init=True,
-            user=_USER,
+            user=USER,
             read_only=True,
-            tmpfs={"/tmp": "rw,nosuid,nodev,size=256m,mode=1777"},  # noqa: S108
+            tmpfs=dict(TMPFS),
             volumes=[docker.ContainerVolumeArgs(volume_name=self.volume.name, container_path=HOME)],
             memory=spec.memory_mib,
             memory_swap=spec.swap_mib,
             cpus=spec.cpus,
-            envs=list(_ENVIRONMENT),
+            envs=list(ENVIRONMENT),
             labels=[docker.ContainerLabelArgs(label=key, value=value) for key, value in sorted(labels.items())],
             log_driver="local",
             log_opts={"max-size": "10m", "max-file": "3"},

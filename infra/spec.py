@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
@@ -25,6 +27,23 @@ PIDS_LABEL = "zaki.pids"
 #: Whose bridge a volume's instance is on: a machine may have several hosts, and volumes have no network.
 NETWORK_LABEL = "zaki.network"
 RESERVED_LABELS = frozenset({INSTANCE_LABEL, STACK_LABEL, PLAN_LABEL, PIDS_LABEL, NETWORK_LABEL})
+
+#: Inline, so that no image and no volume can lack it: Node.js ends where a file to load first is missing.
+_KEEP_WORKERS = b64encode((Path(__file__).parent / "keep_workers.mjs").read_bytes()).decode()
+
+#: Where the volume of an instance is, who it runs as, what its environment says, and the rest that it may write to.
+HOME = "/home/node"
+USER = "1000:1000"
+ENVIRONMENT = (
+    f"HOME={HOME}",
+    f"OPENCLAW_HOME={HOME}",
+    f"OPENCLAW_STATE_DIR={HOME}/.openclaw",
+    f"OPENCLAW_CONFIG_PATH={HOME}/.openclaw/openclaw.json",
+    "OPENCLAW_DISABLE_BONJOUR=1",
+    "OPENCLAW_NO_RESPAWN=1",
+    f"NODE_OPTIONS=--import=data:text/javascript;base64,{_KEEP_WORKERS}",
+)
+TMPFS = MappingProxyType({"/tmp": "rw,nosuid,nodev,size=256m,mode=1777"})  # noqa: S108
 
 _INSTANCE_ID = re.compile(r"u-[a-z0-9]{10}")
 _NETWORK = re.compile(r"[a-z][a-z0-9-]{0,62}")

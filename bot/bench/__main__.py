@@ -29,6 +29,17 @@ def first_message(
     _run(lambda report, tell: measure(rounds, report, tell), as_json=as_json)
 
 
+@app.command("new-user")
+def new_user(
+    as_json: AsJson = False,
+    rounds: Annotated[int, typer.Option(min=1, help="How many times each side is measured.")] = 3,
+) -> None:
+    """As first-message, where the warm pool has an instance for whoever comes."""
+    from bot.bench.new_user import measure
+
+    _run(lambda report, tell: measure(rounds, report, tell), as_json=as_json)
+
+
 @app.command("hot-path")
 def hot_path(
     as_json: AsJson = False,
@@ -52,6 +63,23 @@ def up_scale(
     from bot.bench.up_scale import measure
 
     _run(lambda report, tell: measure(stacks, rounds, report, tell), as_json=as_json)
+
+
+@app.command("faults")
+def faults(
+    as_json: AsJson = False,
+    kills: Annotated[int | None, typer.Option(min=1, help="How many; 1,000, or 10 with --real.")] = None,
+    seed: Annotated[int | None, typer.Option(help="What a failed campaign printed, to run it again.")] = None,
+    real: Annotated[bool, typer.Option("--real", help="With OpenClaw instead of its stand-in.")] = False,
+) -> None:
+    """`kill -9` of front, provisioner, engine and instances while people write: what was lost, shown twice or left."""
+    import secrets
+
+    from bot.bench.faults.bench import measure, real_shape, standin_shape
+
+    drawn = seed if seed is not None else secrets.randbelow(1_000_000)
+    shape = real_shape(drawn, kills or 10) if real else standin_shape(drawn, kills or 1000)
+    _run(lambda report, tell: measure(shape, real=real, report=report, tell=tell), as_json=as_json)
 
 
 def _run(measure: Callable[[Report, Tell], Awaitable[None]], *, as_json: bool) -> None:

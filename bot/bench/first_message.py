@@ -33,6 +33,13 @@ from bot.users import people
 BENCH = "first-message"
 _TEXT = "Hello, who are you?"
 _REMOVED_WITHIN = 120.0
+_CUTS = {
+    "admission": Stage.CREATING,
+    "up": Stage.DECLARED,
+    "gateway_ready": Stage.READY,
+    "delivery": Stage.DELIVERED,
+    "first_turn": Stage.REPLIED,
+}
 
 
 async def measure(rounds: int, report: Report, tell: Callable[[str], None]) -> None:
@@ -45,19 +52,22 @@ async def measure(rounds: int, report: Report, tell: Callable[[str], None]) -> N
     state = folder / "state"
     try:
         # The peer's cells reach the model at this host's address on the demo's bridge.
-        async with running_demo(state, 0, tell) as demo, serving(echo_app(), str(demo.service.host.gateway)) as model:
+        async with (
+            running_demo(state, 0, tell, pool=0) as demo,
+            serving(echo_app(), str(demo.service.host.gateway)) as model,
+        ):
             fleet = Fleet(toolchain, folder / "fleet", toolchain.image_tag, f"{model}/v1")
             for number in range(1, rounds + 1):
                 tell(f"round {number} of {rounds}: ours")
-                ours.append(await _ours(demo))
+                ours.append(await from_a_stranger(demo))
                 tell(f"round {number} of {rounds}: openclaw fleet")
-                created, replied = await _peer(fleet, f"bench-{number}")
+                created, replied = await from_the_peer(fleet, f"bench-{number}")
                 creates.append(created)
                 peers.append(replied)
     finally:
         await clean(state, tell)
         shutil.rmtree(folder, ignore_errors=True)
-    replies = [_at(answer, Stage.REPLIED) for answer in ours]
+    replies = [reached(answer, Stage.REPLIED) for answer in ours]
     report(
         Figure(
             BENCH,
@@ -67,13 +77,14 @@ async def measure(rounds: int, report: Report, tell: Callable[[str], None]) -> N
             rounds,
             peer=statistics.median(peers),
             ratio=statistics.median(mine / theirs for mine, theirs in zip(replies, peers, strict=True)),
-            parts=_medians([_parts(answer) for answer in ours]),
+            parts=medians([parts(answer, _CUTS) for answer in ours]),
         )
     )
     report(Figure(BENCH, "peer_create", statistics.median(creates), "s", rounds))
 
 
-async def _ours(demo: Demo) -> Answer:
+async def from_a_stranger(demo: Demo) -> Answer:
+    """A conversation of one message with somebody new, whose instance is gone after it."""
     person = await demo.people.new_user()
     database = demo.service.database
     try:
@@ -98,7 +109,7 @@ async def _until_gone(demo: Demo, user: User) -> None:
         await asyncio.sleep(0.2)
 
 
-async def _peer(fleet: Fleet, name: str) -> tuple[float, float]:
+async def from_the_peer(fleet: Fleet, name: str) -> tuple[float, float]:
     """Seconds to the healthy cell, and to the first words of its first reply."""
     fleet.prepare(name)
     began = time.monotonic()
@@ -111,28 +122,23 @@ async def _peer(fleet: Fleet, name: str) -> tuple[float, float]:
         await fleet.remove(name)
 
 
-def _parts(answer: Answer) -> dict[str, float]:
+def parts(answer: Answer, cuts: dict[str, Stage]) -> dict[str, float]:
     """The way, cut where one part hands over to the next."""
-    cuts = {
-        "admission": Stage.CREATING,
-        "up": Stage.DECLARED,
-        "gateway_ready": Stage.READY,
-        "delivery": Stage.DELIVERED,
-        "first_turn": Stage.REPLIED,
-    }
-    parts, before = {}, 0.0
+    found, before = {}, 0.0
     for name, stage in cuts.items():
-        at = _at(answer, stage)
-        parts[name], before = at - before, at
-    return parts
+        at = reached(answer, stage)
+        found[name], before = at - before, at
+    return found
 
 
-def _at(answer: Answer, stage: Stage) -> float:
+def reached(answer: Answer, stage: Stage) -> float:
+    """Seconds from the message's arrival to the stage."""
     at = answer.seconds(stage)
     if at is None:
         raise RuntimeError(f"the timeline has no {stage}")
     return at
 
 
-def _medians(rounds: list[dict[str, float]]) -> dict[str, float]:
+def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
+    """Each part's median."""
     return {name: statistics.median(parts[name] for parts in rounds) for name in rounds[0]}

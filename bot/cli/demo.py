@@ -110,7 +110,7 @@ async def _conversation(state: Path, text: str, port: int, tell: Callable[[str],
     if (page := DemoLock(state).running()) is not None:
         tell(f"writing to the demo that runs at {page}")
         return await visit(state, page, text, watch)
-    async with running_demo(state, port, tell) as demo:
+    async with running_demo(state, port, tell, pool=0) as demo:
         tell("sent")
         person = await demo.people.new_user()
         return await say_as_somebody(demo.people, demo.service.database, person, text, watch)

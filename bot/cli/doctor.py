@@ -82,8 +82,9 @@ async def run_checks(settings: Settings | None = None) -> list[Check]:
     pins = read_pins()
     tools = Toolchain.from_pins(pins)
     image = (settings.image if settings else None) or tools.image_tag
-    uv, engine, docker = await asyncio.gather(
+    uv, restic, engine, docker = await asyncio.gather(
         _output(_uv(tools, pins), "--version"),
+        _output(Path("restic"), "version"),
         _output(tools.pulumi_bin / "pulumi", "version"),
         _docker(image),
     )
@@ -104,6 +105,7 @@ async def run_checks(settings: Settings | None = None) -> list[Check]:
             "Command plugin", tools.plugin("command", tools.command_plugin_version), tools.command_plugin_version
         ),
         image_check(docker, image),
+        restic_check(restic),
         inotify_check(_number("fs/inotify/max_user_instances"), int(pins["INOTIFY_INSTANCES"])),
         uid_check(_owner(1000)),
         swap_check(memory.get("SwapTotal", 0)),
@@ -193,6 +195,15 @@ def image_check(docker: DockerFacts, image: str) -> Check:
     if docker.image is None:
         return Check("Image of an instance", False, f"{image} is missing", SETUP)
     return Check("Image of an instance", True, f"{image} is {docker.image[:19]}")
+
+
+def restic_check(found: str) -> Check:
+    """restic, which archives instances that rest for weeks; `found` as ``restic version`` prints it."""
+    ok = bool(found)
+    words = found.split()
+    version = words[1] if len(words) > 1 else found
+    cure = "" if ok else f"{SETUP} Without restic, instances that rest for weeks keep their volumes."
+    return Check("restic", ok, version or "missing", cure, warning=True)
 
 
 def inotify_check(value: int | None, wanted: int) -> Check:

@@ -12,7 +12,7 @@ from bot.cli.output import CliError, ExitCode
 #: What our own packages raise is written for people.
 _OURS = ("bot", "infra")
 #: By name: their modules need Pulumi, which most commands never import.
-_POLICY = {"PolicyViolation", "StackRefused"}
+_POLICY = {"PolicyViolation", "StackRefused", "Refused"}
 
 
 def explain(error: Exception) -> tuple[str, ExitCode]:

@@ -13,7 +13,9 @@ from bot.cli.output import AsJson, CliError, Row, Yes, ask, print_details, print
 
 if TYPE_CHECKING:
     from bot.provisioner.app import Provisioner
+    from bot.provisioner.decision import Action
     from bot.store import Database
+    from bot.store.tables import Instance
     from infra.spec import InstanceSpec
 
 app = typer.Typer(help="People's OpenClaws, each an instance with a stack of its own.", no_args_is_help=True)
@@ -42,13 +44,15 @@ def show(
     env: Annotated[bool, typer.Option("--env", help="Print the environment for a plain `pulumi` instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show one instance, what is being done to it, and why it failed if it did."""
+    """Show one instance: what is done to it and why, or why not, and why it failed if it did."""
 
     async def read() -> Row:
+        from bot.cli.memory import memory_use
         from bot.cli.records import existing_database, instance_details
 
         async with existing_database() as database, database.read() as session:
-            return await instance_details(session, instance_id)
+            found = await instance_details(session, instance_id)
+        return {**found, "memory": await memory_use(instance_id)}
 
     details = asyncio.run(read())
     if not env:
@@ -86,24 +90,100 @@ def up(instance_id: Which, as_json: AsJson = False) -> None:
     async def declare() -> None:
         from sqlalchemy import select
 
-        from bot.provisioner.lease import lease, new_owner
         from bot.store.tables import Instance, User
         from bot.users import people
 
         async with _provisioner() as (database, provisioner):
-            spec = await _spec(database, provisioner, instance_id)
-            async with lease(database, instance_id, new_owner()):
-                made = await provisioner.context.stacks.up(spec)
+            await _known(database, instance_id)
+            changed = await provisioner.reconciler.declare(instance_id)
             async with database.write() as session:
                 user = await session.scalar(select(User).join(Instance).where(Instance.id == instance_id))
                 if user is not None:
                     await people.renew(session, user)
         if as_json:
-            print_json({"changed": made.changed, "changes": made.changes})
+            print_json({"changed": changed})
         else:
-            say(f"{instance_id} is as its plan says{'' if made.changed else ', unchanged'}.")
+            say(f"{instance_id} is as its plan says{'' if changed else ', unchanged'}.")
 
     asyncio.run(declare())
+
+
+@app.command("wake")
+def wake(instance_id: Which) -> None:
+    """Wake the instance, whatever it is now, and wait until it is ready."""
+    from bot.provisioner.decision import Action
+
+    asyncio.run(_ask_for(instance_id, Action.WAKE))
+    say(f"{instance_id} is awake.")
+
+
+@app.command("sleep")
+def sleep(instance_id: Which) -> None:
+    """Put the instance to sleep; refused (exit code 3) while it has something to do."""
+    from bot.provisioner.decision import Action
+
+    asyncio.run(_ask_for(instance_id, Action.SLEEP))
+    say(f"{instance_id} is asleep.")
+
+
+@app.command("restart")
+def restart(instance_id: Which) -> None:
+    """Start the instance's gateway anew, and wait until it is ready."""
+    from bot.provisioner.decision import Action
+
+    asyncio.run(_ask_for(instance_id, Action.RESTART))
+    say(f"{instance_id} was started anew.")
+
+
+@app.command("adopt")
+def adopt(
+    instance_id: Which,
+    user: Annotated[int, typer.Option("--user", metavar="TELEGRAM_ID", help="Whose it is.")],
+    yes: Yes = False,
+) -> None:
+    """Give an instance that a restored database does not know back to its person; `zaki doctor` names such ones."""
+
+    async def give_back() -> None:
+        from bot.cli import adoption
+
+        async with _provisioner() as (_, provisioner):
+            found = await adoption.find(provisioner.context, instance_id)
+            if found.owners is None:
+                ask(f"Nothing here says whose {instance_id} is. Give its files to {user}?", yes=yes)
+            await adoption.adopt(provisioner.context, found, user)
+        say(f"{instance_id} is {user}'s; it comes up by itself.")
+
+    asyncio.run(give_back())
+
+
+@app.command("open")
+def open_(
+    instance_id: Which,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="This port, by default a free one.")] = None,
+    token: Annotated[bool, typer.Option("--token", help="Print the gateway's token too: it may do anything.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Forward a port of 127.0.0.1 to the instance's gateway while it runs, until Ctrl-C."""
+
+    async def forward() -> None:
+        from bot.cli.forwarding import check_awake, forwarding, until_it_rests
+        from bot.serve import stop_signals
+
+        async with _provisioner() as (database, provisioner):
+            instance = await _known(database, instance_id)
+            await check_awake(provisioner.context.containers, instance_id)
+            shown = {"url": "", "token": provisioner.context.gateway(instance).token if token else None}
+            with stop_signals() as stop:
+                async with forwarding(str(instance.address), port) as open_port:
+                    shown["url"] = f"http://127.0.0.1:{open_port}"
+                    if as_json:
+                        print_json(shown)
+                    else:
+                        typer.echo("\n".join(text for text in shown.values() if text))
+                        say("Ctrl-C closes it.")
+                    await until_it_rests(provisioner.context.containers, instance_id, stop)
+
+    asyncio.run(forward())
 
 
 @app.command("logs")
@@ -159,15 +239,31 @@ async def _provisioner() -> AsyncIterator[tuple[Database, Provisioner]]:
         yield database, provisioner
 
 
-async def _spec(database: Database, provisioner: Provisioner, instance_id: str) -> InstanceSpec:
-    from bot.cli.records import instance_details
+async def _known(database: Database, instance_id: str) -> Instance:
+    """The instance's row; raises :class:`CliError` where there is none."""
+    from bot.store.tables import Instance
 
     async with database.read() as session:
-        details = await instance_details(session, instance_id)
-    spec = await provisioner.spec(instance_id) if details["address"] is not None else None
-    if spec is None:
+        instance = await session.get(Instance, instance_id)
+    if instance is None:
+        raise CliError(f"There is no instance {instance_id}; `zaki instance ls` lists them.")
+    return instance
+
+
+async def _spec(database: Database, provisioner: Provisioner, instance_id: str) -> InstanceSpec:
+    if (await _known(database, instance_id)).address is None:
         raise CliError(f"{instance_id} has no address yet; the service gives it one with its first `up`.")
+    spec = await provisioner.spec(instance_id)
+    assert spec is not None  # noqa: S101 - its row was there just now
     return spec
+
+
+async def _ask_for(instance_id: str, action: Action) -> None:
+    from bot.cli.asking import ask_for
+
+    async with _provisioner() as (database, provisioner):
+        await _known(database, instance_id)
+        await ask_for(provisioner, instance_id, action)
 
 
 async def _environment(instance_id: str) -> tuple[dict[str, str], str]:

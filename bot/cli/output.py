@@ -73,6 +73,8 @@ def print_details(row: Row, *, as_json: bool) -> None:
     for name, value in row.items():
         if isinstance(value, list):
             value = "\n".join(_line(entry) for entry in value)
+        elif isinstance(value, dict):
+            value = ", ".join(f"{key.replace('_', ' ')} {part}" for key, part in value.items())
         table.add_row(name.replace("_", " "), _text(value))
     stdout().print(table)
 

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 from sqlalchemy import ColumnElement, and_, func, or_, select
 
 from bot.cli.output import CliError, Row, moment
-from bot.provisioner.state import derive_state
 from bot.settings import Settings, default_state, load_settings
 from bot.store import Database, now
-from bot.store.tables import Instance, Invite, Operation, TimelineEntry, User, Wish
+from bot.store.states import derive_state
+from bot.store.tables import Decision, Instance, Invite, Operation, TimelineEntry, User, Wish
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
+#: In the place of a name: nobody's yet.
+POOLED = "(warm pool)"
 #: How many of the latest operations and timeline entries a detailed view shows.
 _LATEST = 20
 
@@ -68,11 +70,19 @@ async def instance_details(session: AsyncSession, instance_id: str) -> Row:
     wish = await session.get(Wish, instance.user_id) if instance.user_id is not None else None
     latest = select(Operation).where(Operation.instance_id == instance_id).order_by(Operation.id.desc()).limit(_LATEST)
     operations = list(await session.scalars(latest))
+    why = select(Decision).where(Decision.instance_id == instance_id).order_by(Decision.id.desc()).limit(_LATEST)
+    decisions = list(await session.scalars(why))
     return {
         **rows[0],
         "wanted": wish.wanted if wish else None,
+        "awake_until": moment(wish.awake_until) if wish else None,
+        "resting_since": moment(instance.resting_since),
+        "next_job_at": moment(instance.next_job_at),
+        "next_look_at": moment(instance.next_look_at),
+        "archive": instance.archive,
         "repairs": instance.repairs,
         "operations": [_operation(operation) for operation in reversed(operations)],
+        "decisions": [_decision(decision) for decision in reversed(decisions)],
     }
 
 
@@ -153,12 +163,13 @@ def _instance(instance: Instance, user: User | None, operation: Operation | None
         "id": instance.id,
         "state": derive_state(instance, operation.kind if operation else None).value,
         "telegram_id": user.telegram_id if user else None,
-        "name": user.first_name if user else None,
+        "name": user.first_name if user else POOLED,
         "plan": instance.plan,
         "address": instance.address,
         "image": instance.image,
         "container": str(instance.container),
         "ready_at": moment(instance.ready_at),
+        "warmed_at": moment(instance.warmed_at),
         "failure": instance.failure,
         "created_at": moment(instance.created_at),
     }
@@ -171,6 +182,16 @@ def _operation(operation: Operation) -> Row:
         "kind": str(operation.kind),
         "stage": operation.stage,
         "error": operation.error,
+    }
+
+
+def _decision(decision: Decision) -> Row:
+    return {
+        "at": moment(decision.at),
+        "action": decision.action,
+        "reason": decision.reason,
+        "times": decision.times,
+        "first_at": moment(decision.first_at),
     }
 
 

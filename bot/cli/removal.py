@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from bot.cli.output import CliError
+from bot.provisioner.decision import Action, Request
 from bot.provisioner.lease import LeaseHeld
 from bot.provisioner.single import provisioning
 from bot.settings import Settings
@@ -22,15 +23,16 @@ async def remove_instance(settings: Settings, database: Database, instance_id: s
     async with database.write() as session:
         instance = await session.get(Instance, instance_id)
         user = await session.get(User, instance.user_id) if instance and instance.user_id is not None else None
-        if user is None:
-            raise CliError(f"{instance_id} belongs to nobody, so nobody can wish it away; look again in a moment.")
-        await people.wish(session, user, Wanted.ABSENT)
+        if user is not None:
+            await people.wish(session, user, Wanted.ABSENT)
+    # One of the warm pool is nobody's, so nobody can wish it away.
+    request = Request(Action.DELETE, "The operator asked for it.") if user is None else None
     async with provisioning(settings, database) as provisioner:
         try:
             async with asyncio.timeout(_WITHIN):
                 while await _is_there(database, instance_id):
                     try:
-                        await provisioner.reconcile(instance_id)
+                        await provisioner.reconcile(instance_id, request)
                     except LeaseHeld:
                         # A running service was faster, or finishes something else first.
                         await asyncio.sleep(_TRY_EVERY)

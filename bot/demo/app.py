@@ -39,10 +39,11 @@ class Demo:
 
 
 @asynccontextmanager
-async def running_demo(state: Path, port: int, tell: Tell) -> AsyncIterator[Demo]:
+async def running_demo(state: Path, port: int, tell: Tell, pool: int | None = None) -> AsyncIterator[Demo]:
     """A demo during the block, with its state in a folder of its own; its instances are stopped at the end.
 
-    `port` is the chat page's, 0 takes :data:`PAGE_PORT` or a free one; `tell` gets a few words at each step. Raises
+    `port` is the chat page's, 0 takes :data:`PAGE_PORT` or a free one; `tell` gets a few words at each step; `pool` is
+    how many instances are kept ready for people who are new, None what the operator's settings say. Raises
     :class:`bot.demo.lock.DemoRunning` where another demo has the folder.
     """
     lock = DemoLock(state)
@@ -57,7 +58,7 @@ async def running_demo(state: Path, port: int, tell: Tell) -> AsyncIterator[Demo
         token = new_token()
         simulator = create_app(SimulatorConfig(token=token))
         async with running(simulator, "127.0.0.1", port) as page, SimulatorClient(page) as people:
-            settings = demo_settings(state, page, token, host)
+            settings = demo_settings(state, page, token, host, pool)
             # The people of an earlier demo are gone, so nobody waits for their instances.
             await _wish_for_rest(settings)
             service = Service(settings)

@@ -24,9 +24,13 @@ def clean_settings(state: Path) -> Settings:
     return load_settings(state=state, telegram_token=None, telegram_api=_NOWHERE, public_url=None, database_url=None)
 
 
-def demo_settings(state: Path, telegram_api: str, token: str, host: HostFacts) -> Settings:
-    """Settings for a service that talks to the simulator; never a real service's token, database or addresses."""
+def demo_settings(state: Path, telegram_api: str, token: str, host: HostFacts, pool: int | None = None) -> Settings:
+    """Settings for a service that talks to the simulator; never a real service's token, database or addresses.
+
+    `pool`: how many instances are kept ready for people who are new; None: what the operator's settings say.
+    """
     return load_settings(
+        **({} if pool is None else {"pool": pool}),
         state=state,
         telegram_token=token,
         telegram_api=telegram_api,

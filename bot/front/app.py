@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 
 from bot.disk import lack_of_room
 from bot.front import botapi, metrics, models, registration
+from bot.front.announcements import Announcer
 from bot.front.connections import BridgeProtocol
 from bot.front.context import FrontContext
 from bot.front.delivery import Delivery
@@ -45,6 +46,7 @@ class Front:
         self.outbox = Outbox(context, self.api)
         self.models = models.ModelsState(context, self.outbox)
         self.router = Router(context, self.outbox, lambda: self.models.open, delivery)
+        self.announcer = Announcer(context, self.outbox)
         self.inbox = Inbox(context, self.router.wake)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         #: Tasks that are failing now, and why.
@@ -54,6 +56,7 @@ class Front:
         """Start what runs in the background."""
         self._keep("outbox", self.outbox.run)
         self._keep("router", self.router.run)
+        self._keep("announcements", self.announcer.run)
         self._keep("sweep", self.inbox.sweep)
         if self.context.settings.public_url is None:
             self._keep("polling", Poller(self.api, self.inbox).run)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from bot.front import farewell
 from bot.front.callbacks import Press
 from bot.front.context import FrontContext
 from bot.front.menu import COMMANDS
@@ -17,7 +18,8 @@ from bot.front.outbox import Outbox
 from bot.front.talk import Button, Talk, escape
 from bot.front.updates import Command, Sender
 from bot.store import now
-from bot.store.tables import ContainerState, Instance, Onboarding, UsageDay, User, UserStatus, Wanted, Wish
+from bot.store.states import InstanceState, derive_state
+from bot.store.tables import Instance, Onboarding, Operation, OperationKind, UsageDay, User, UserStatus, Wanted, Wish
 from bot.users import admission, people, zones
 from bot.users.plans import PLANS
 
@@ -25,6 +27,8 @@ from bot.users.plans import PLANS
 DELETE = "del"
 #: Seconds for which a confirmation may be given: a button found much later was not meant.
 _CONFIRM_WITHIN = 15 * 60
+#: Seconds by which the clock may have been put back since.
+_CONFIRM_AHEAD = 60
 _CODE = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 _WELCOME = """\
@@ -64,7 +68,20 @@ _CONFIRM_STORED = """\
 <b>Delete what is stored about you?</b>
 You have no assistant here; what is stored is your Telegram id, name, username and language, and when you wrote."""
 
-_ERASED = "You have no assistant here, and what was stored about you is deleted{suspended}."
+#: The end of the sentence “Your assistant …”.
+_STATES = {
+    InstanceState.ABSENT: "is being set up",
+    InstanceState.CREATING: "is being set up",
+    InstanceState.WAKING: "is waking up",
+    InstanceState.AWAKE: "is awake",
+    InstanceState.SLEEPING: "is falling asleep and wakes up when you write",
+    InstanceState.ASLEEP: "is asleep and wakes up when you write",
+    InstanceState.STOPPED: "is stopped; when you write, it takes a few seconds to come back",
+    InstanceState.ARCHIVED: "is packed away; when you write, it takes about a minute to come back",
+    InstanceState.FAILED: "cannot run right now; the people who run this bot can see why",
+    InstanceState.DELETING: "is being deleted",
+}
+_NOT_UP = frozenset((InstanceState.WAKING, InstanceState.STOPPED))
 
 _NO_ASSISTANT = "You have no assistant here yet. Send any message to get one."
 
@@ -102,18 +119,20 @@ class Commands:
         if decision != "yes":
             await self._talk.edit(session, user.telegram_id, message_id, "Nothing was deleted.")
             return
-        if now() - int(asked_at) > _CONFIRM_WITHIN:
+        # One from the future was asked before the clock was put back.
+        if not -_CONFIRM_AHEAD <= now() - int(asked_at) <= _CONFIRM_WITHIN:
             text = "This question is too old, so nothing was deleted. Send /delete again if you mean it."
             await self._talk.edit(session, user.telegram_id, message_id, text)
             return
-        await self._notices.drop(session, user.telegram_id)
-        if await session.get(Wish, user.id) is None:
-            await self._outbox.forget(session, user.telegram_id)
-            suspended = ", except that your access is suspended" if user.status == UserStatus.SUSPENDED else ""
-            await self._talk.edit(session, user.telegram_id, message_id, _ERASED.format(suspended=suspended))
-        else:
-            await self._talk.edit(session, user.telegram_id, message_id, "Deleting your assistant…")
-        await people.leave(session, user)
+        telegram_id = user.telegram_id
+        await self._notices.drop(session, telegram_id)
+        done = await farewell.begin(session, user, self._outbox.spool.folder)
+        if done is None:
+            await self._talk.edit(session, telegram_id, message_id, "Deleting your assistant…")
+            return
+        self._outbox.discard_after(session, done.files)
+        if done.goodbye is not None:
+            await self._talk.edit(session, telegram_id, message_id, done.goodbye)
 
     async def _start(self, session: AsyncSession, sender: Sender, argument: str) -> None:
         user = await people.remember(session, sender.telegram_id, sender.first_name, sender.username, sender.language)
@@ -139,8 +158,11 @@ class Commands:
             return
         instance = (await session.scalars(select(Instance).where(Instance.user_id == user.id))).one_or_none()
         wish = await session.get(Wish, user.id)
-        lines = [f"Your assistant <b>{_state(user, wish, instance)}</b>."]
-        waiting = await people.count_waiting(session, user.telegram_id) - 1
+        operation = await _operation(session, instance)
+        lines = [f"Your assistant <b>{_state(user, wish, instance, operation)}</b>."]
+        if instance is not None:
+            lines += _schedule(user, wish, instance)
+        waiting = await people.count_waiting(session, user.telegram_id)
         if waiting > 0:
             lines.append(f"Messages that wait for it: {waiting}.")
         if instance is not None:
@@ -163,24 +185,35 @@ class Commands:
         await self._talk.say(session, sender.telegram_id, text, [[yes, Button("Keep it", Press(DELETE, "no"))]])
 
 
-def _state(user: User, wish: Wish | None, instance: Instance | None) -> str:
+async def _operation(session: AsyncSession, instance: Instance | None) -> OperationKind | None:
+    """What is being done to it."""
+    if instance is None:
+        return None
+    mine = Operation.instance_id == instance.id, Operation.finished_at.is_(None)
+    kind = await session.scalar(select(Operation.kind).where(*mine))
+    return OperationKind(kind) if kind is not None else None
+
+
+def _state(user: User, wish: Wish | None, instance: Instance | None, operation: OperationKind | None) -> str:
     """The end of the sentence “Your assistant …”."""
     if user.status == UserStatus.SUSPENDED:
         return "is suspended by the people who run this bot"
     if wish is not None and wish.wanted == Wanted.ABSENT:
         return "is being deleted"
-    if instance is None:
+    state = derive_state(instance, operation)
+    if operation == OperationKind.RESTORE or (state is InstanceState.WAKING and instance and instance.archive):
+        return "is being unpacked; that takes about a minute"
+    if instance is not None and instance.met_generation == 0 and state in _NOT_UP:
         return "is being set up"
-    if instance.failure is not None:
-        return "cannot run right now; the people who run this bot can see why"
-    match instance.container:
-        case ContainerState.RUNNING if instance.ready_at is not None:
-            return "is awake"
-        case ContainerState.RUNNING:
-            return "is starting"
-        case ContainerState.PAUSED:
-            return "is asleep and wakes up when you write"
-        case ContainerState.EXITED:
-            return "is stopped and starts when you write"
-        case _:
-            return "is being set up"
+    return _STATES[state]
+
+
+def _schedule(user: User, wish: Wish | None, instance: Instance) -> list[str]:
+    """When it does something by itself, a line each."""
+    at, lines = now(), []
+    kept = people.kept_awake_until(wish, at) if wish is not None else None
+    if kept is not None:
+        lines.append(f"You asked it to stay awake until {zones.moment(user.timezone, kept, at)}.")
+    if instance.resting_since is not None and instance.next_job_at is not None and instance.next_job_at > at:
+        lines.append(f"It wakes up for its next job {zones.moment(user.timezone, instance.next_job_at, at)}.")
+    return lines

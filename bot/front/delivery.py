@@ -23,8 +23,9 @@ _TIMEOUT = aiohttp.ClientTimeout(total=10.0, sock_connect=3.0)
 #: The gateway closes idle connections after 5 s.
 _IDLE = 4.0
 
+#: Seconds between two attempts, at first and at most.
 _FIRST_PAUSE = 0.2
-_LONGEST_PAUSE = 30.0
+LONGEST_PAUSE = 30.0
 
 
 class Outcome(StrEnum):
@@ -89,5 +90,5 @@ class Delivery:
 
 def pause_after(attempts: int) -> float:
     """Seconds to wait after so many failed attempts: longer each time, and not the same for everybody."""
-    longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(attempts - 1, 10))
+    longest = min(LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(attempts - 1, 10))
     return longest * random.uniform(0.75, 1.0)  # noqa: S311 - no secret depends on it

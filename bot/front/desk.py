@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bot.front import callbacks
+from bot.front.announcements import AWAKE, keep_awake
 from bot.front.callbacks import ForgedButton
 from bot.front.commands import DELETE, Commands
 from bot.front.context import FrontContext
@@ -48,6 +49,7 @@ class Desk:
     def __init__(self, context: FrontContext, outbox: Outbox, talk: Talk, notices: Notices) -> None:
         self._context = context
         self._outbox = outbox
+        self._talk = talk
         self._questions = Questions(talk)
         self._commands = Commands(context, outbox, talk, self._questions, notices)
         #: Answers to buttons on their way: the event loop itself keeps only weak references.
@@ -57,8 +59,9 @@ class Desk:
         """Do what the update asks for and mark it handled."""
         update = json.loads(row.body)
         async with self._context.database.write() as session:
-            toast = await self._answer(session, row, update)
+            # First, so that it is among what goes where the answer is that all of the person goes.
             await settle(session, row, InboxStatus.HANDLED)
+            toast = await self._answer(session, row, update)
         self._outbox.ring()
         self._context.nudge.ring(Topic.WISHES)
         if toast is not None:
@@ -105,6 +108,9 @@ class Desk:
             return _Toast(query_id, _STRANGER, alert=True)
         if press.action == DELETE:
             await self._commands.confirm_deletion(session, user, press, message_id)
+        elif press.action == AWAKE:
+            text, done = await keep_awake(session, self._talk, user, message_id)
+            return _Toast(query_id, text, alert=not done)
         elif press.action in (NAME, ZONE) and _is_welcome(user):
             await self._questions.press(session, user, press, message_id)
         return _Toast(query_id)

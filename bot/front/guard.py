@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from bot.credentials import same
 from bot.front.context import FrontContext
+from bot.nobody import NOBODY
 from bot.store.tables import Instance, User
 
 #: Derived and compared where no instance fits, so that the time to answer does not tell whether one exists.
@@ -21,10 +22,16 @@ class CallingInstance:
     """An instance that proved who it is."""
 
     id: str
-    user_id: int
+    #: None: a member of the warm pool, which nobody has claimed.
+    user_id: int | None
     #: Its owner on Telegram, which is also the owner's private chat.
     telegram_id: int
     plan: str
+
+    @property
+    def rehearses(self) -> bool:
+        """Whether nobody is there to hear it: nothing of it may reach Telegram, or cost anything."""
+        return self.user_id is None
 
 
 async def identify(
@@ -45,14 +52,23 @@ async def identify(
     fits = same(derived.bot_token if kind == "bot_token" else derived.model_key, credential)
     if found is None or not fits:
         return None
-    instance, user = found
+    instance, telegram_id = found
     if instance.address is None or not _same_address(instance.address, request_ip):
         return None
-    return CallingInstance(id=instance.id, user_id=user.id, telegram_id=user.telegram_id, plan=instance.plan)
+    return CallingInstance(
+        id=instance.id,
+        user_id=instance.user_id,
+        telegram_id=NOBODY if telegram_id is None else telegram_id,
+        plan=instance.plan,
+    )
 
 
-async def _look_up(context: FrontContext, instance_id: str) -> tuple[Instance, User] | None:
-    query = select(Instance, User).join(User, User.id == Instance.user_id).where(Instance.id == instance_id)
+async def _look_up(context: FrontContext, instance_id: str) -> tuple[Instance, int | None] | None:
+    query = (
+        select(Instance, User.telegram_id)
+        .outerjoin(User, User.id == Instance.user_id)
+        .where(Instance.id == instance_id)
+    )
     async with context.database.read() as session:
         row = (await session.execute(query)).one_or_none()
     return (row[0], row[1]) if row else None

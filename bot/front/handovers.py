@@ -52,7 +52,7 @@ def record(session: Session, handovers: Sequence[Handover]) -> list[bool]:
     at = now()
     session.execute(_SETTLE, {"ids": [done.row.id for done in handovers], "at": at})
     note_all(session, ((done.row.telegram_id, Stage.DELIVERED, str(done.row.update_id)) for done in handovers))
-    stale = {done.user.id for done in handovers if at - (done.user.last_message_at or 0.0) > _TOUCH_EVERY}
+    stale = {done.user.id for done in handovers if abs(at - (done.user.last_message_at or 0.0)) > _TOUCH_EVERY}
     if stale:
         # In order, so that two transactions that touch the same people cannot wait for each other in a circle.
         session.execute(_TOUCH, {"ids": sorted(stale), "at": at})

@@ -21,6 +21,8 @@ class Notice(StrEnum):
     CREATING = "creating"
     STARTING = "starting"
     WAKING = "waking"
+    RESTORING = "restoring"
+    BUSY = "busy"
     LONG = "long"
     FAILED = "failed"
     LOST = "lost"
@@ -36,6 +38,11 @@ _TEXTS = {
         "✓ Its space is made\n▸ Starting it…"
     ),
     Notice.WAKING: "⏳ Your assistant is waking up…",
+    Notice.RESTORING: "📦 Your assistant was packed away and is being unpacked. This takes about a minute…",
+    Notice.BUSY: (
+        "⏳ Many assistants are busy right now; yours is among the next. "
+        "Your messages are kept, and it answers as soon as there is room."
+    ),
     Notice.LONG: (
         "⏳ Your assistant takes longer than usual to start. Your messages are kept, "
         "and it answers as soon as it is up."
@@ -69,13 +76,15 @@ class Notices:
             await session.flush()
         return waiting
 
-    async def advance(self, session: AsyncSession, telegram_id: int, instance: Instance | None) -> None:
-        """Show the stage that the instance is in, where it is another than the one shown."""
+    async def advance(
+        self, session: AsyncSession, telegram_id: int, instance: Instance | None, *, queued: bool = False
+    ) -> None:
+        """Show the stage that the instance is in, where it is another than the one shown; as :func:`due`."""
         waiting = await session.get(Waiting, telegram_id, with_for_update=True)
         # That messages were lost stays said until the instance is up.
         if waiting is None or waiting.shown == Notice.LOST:
             return
-        notice = due(waiting, instance, now())
+        notice = due(waiting, instance, now(), queued=queued)
         if notice is not None and notice != waiting.shown:
             await self._show(session, waiting, notice)
 
@@ -119,13 +128,20 @@ class Notices:
         waiting.shown = notice
 
 
-def due(waiting: Waiting, instance: Instance | None, at: float) -> Notice | None:
-    """What the person should be shown at this time; None: nothing yet."""
+def due(waiting: Waiting, instance: Instance | None, at: float, *, queued: bool = False) -> Notice | None:
+    """What the person should be shown at this time; None: nothing yet.
+
+    `queued`: the instance could come up, but the machine has no room for it yet.
+    """
     if instance is not None and instance.failure is not None:
         return Notice.FAILED
     waited = at - waiting.since
+    if queued and waited >= QUIET:
+        return Notice.BUSY
     if waited >= LONG:
         return Notice.LONG
+    if instance is not None and instance.archive is not None:
+        return Notice.RESTORING
     if not waiting.setup:
         return Notice.WAKING if waited >= QUIET else None
     running = instance is not None and instance.container == ContainerState.RUNNING

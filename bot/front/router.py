@@ -16,14 +16,15 @@ import structlog
 from sqlalchemy import func, literal_column, select, union, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bot.front import metrics
+from bot.front import farewell, metrics
 from bot.front.batches import Batches
+from bot.front.clock import ClockWatch
 from bot.front.context import FrontContext
-from bot.front.delivery import MOST_AT_ONCE, Delivery, Outcome, pause_after
+from bot.front.delivery import LONGEST_PAUSE, MOST_AT_ONCE, Delivery, Outcome, pause_after
 from bot.front.desk import Desk
 from bot.front.handovers import Handover, record
 from bot.front.inbox import DATABASE_ERRORS, IS_PENDING, Pending, reason, settle
-from bot.front.notices import Notice, Notices, due, next_change
+from bot.front.notices import QUIET, Notice, Notices, due, next_change
 from bot.front.outbox import Outbox
 from bot.front.talk import Talk
 from bot.front.typing_sign import TypingSign
@@ -33,6 +34,7 @@ from bot.nudge import Topic
 from bot.store import now
 from bot.store.tables import (
     ContainerState,
+    Decision,
     InboxStatus,
     InboxUpdate,
     Instance,
@@ -61,12 +63,8 @@ _RETRY_FAILED = 30.0
 #: Seconds that a stop leaves for what is under way.
 _GRACE = 3.0
 
-_GOODBYE = """\
-🧹 <b>Your assistant is deleted</b>, with its memory, its files and what was stored about you here.
-
-What stays are counts of model use under a random number that points to nobody{suspended}. \
-Write again whenever you like to start anew."""
-_SUSPENDED = ", and that your access is suspended"
+#: The provisioner's decision about an instance that could come up and has no room yet.
+_WAITS = "wait"
 
 #: What of an instance decides whether something can be delivered to it.
 _WATCHED = (
@@ -77,6 +75,7 @@ _WATCHED = (
     Instance.met_generation,
     Instance.address,
     Instance.credentials_epoch,
+    Instance.archive,
 )
 _Snapshot = tuple[object, ...]
 #: Spelled out, not a parameter: only then do the databases use the partial index on it.
@@ -119,6 +118,7 @@ class Router:
         self._notices = Notices(self._talk)
         self._desk = Desk(context, outbox, self._talk, self._notices)
         self._typing = TypingSign(outbox)
+        self._clock = ClockWatch(context.database)
         self._grace = grace
         self._stopping = False
         self._lanes: dict[int, _Lane] = {}
@@ -145,6 +145,7 @@ class Router:
                 group.create_task(self._look_around())
                 group.create_task(self._watch_instances())
                 group.create_task(self._typing.run())
+                group.create_task(self._clock.run())
         finally:
             await self._stop_lanes()
 
@@ -331,9 +332,15 @@ class Router:
         """Wish for it where that is still to be done, show the person that it comes, and wait for it to change."""
         row, instance, waiting = view.row, view.instance, view.waiting
         at = now()
+        # Before anything is written: it is how the person sees at once that somebody is there.
+        if row is not None and (instance is None or instance.failure is None):
+            self._typing.show(view.telegram_id)
+        else:
+            self._typing.hide(view.telegram_id)
         again = await self._should_ask_again(view)
         wished = view.wish is not None and view.wish.wanted == Wanted.AWAKE and not again
-        notice = due(waiting, instance, at) if waiting is not None else None
+        queued = waiting is not None and at - waiting.since >= QUIET and await self._is_queued(instance)
+        notice = due(waiting, instance, at, queued=queued) if waiting is not None else None
         outdated = waiting is not None and notice is not None and waiting.shown not in (notice, Notice.LOST)
         if not wished or waiting is None or outdated:
             async with self._write() as session:
@@ -342,12 +349,18 @@ class Router:
                     return 0.0
                 await people.wish(session, user, Wanted.AWAKE, again=again)
                 waiting = await self._notices.begin(session, view.telegram_id, setup=_is_new(instance))
-                await self._notices.advance(session, view.telegram_id, instance)
-        if row is not None and (instance is None or instance.failure is None):
-            self._typing.show(view.telegram_id)
-        else:
-            self._typing.hide(view.telegram_id)
+                await self._notices.advance(session, view.telegram_id, instance, queued=queued)
         return self._park(lane, view, next_change(waiting, at), row.expires_at - at if row else None)
+
+    async def _is_queued(self, instance: Instance | None) -> bool:
+        """Whether it waits for room on the machine."""
+        if instance is None or instance.container == ContainerState.RUNNING:
+            return False
+        latest = (
+            select(Decision.action).where(Decision.instance_id == instance.id).order_by(Decision.id.desc()).limit(1)
+        )
+        async with self._transactions, self._context.database.read() as session:
+            return await session.scalar(latest) == _WAITS
 
     async def _should_ask_again(self, view: View) -> bool:
         """Whether the wish for an instance that is awake was met, and it is not awake (any more)."""
@@ -369,8 +382,10 @@ class Router:
         if self._model_down():
             self._typing.show(view.telegram_id)
             return _MODEL_PAUSE
-        if row.next_attempt_at > at and lane.failed_at_start == instance.ready_at:
-            return self._park(lane, view, row.next_attempt_at - at)
+        pause = row.next_attempt_at - at
+        # One that is longer than any was set before the clock was put back.
+        if 0 < pause <= LONGEST_PAUSE and lane.failed_at_start == instance.ready_at:
+            return self._park(lane, view, pause)
         async with self._deliveries:
             answer = await self._delivery.hand_over(instance, row.body)
         match answer.outcome:
@@ -417,6 +432,9 @@ class Router:
 
     async def _expire(self, view: View) -> None:
         """Drop what is too old to be of use; messages are worth a word, once."""
+        if await self._clock.follow():
+            # It is not old, the clock was set.
+            return
         statement = (
             update(InboxUpdate)
             .where(
@@ -432,7 +450,8 @@ class Router:
             kinds = (await session.scalars(statement)).all()
             if "message" in kinds and view.user is not None and view.user.status == UserStatus.ACTIVE:
                 await self._notices.lost(session, view.telegram_id)
-        _log.warning("updates expired before they could be delivered", count=len(kinds))
+        if kinds:
+            _log.warning("updates expired before they could be delivered", count=len(kinds))
 
     async def _end_leaving(self, lane: _Lane, view: View) -> float:
         """Remove what is left of a person once their instance is gone."""
@@ -441,11 +460,11 @@ class Router:
             return self._park(lane, view)
         async with self._write() as session:
             user = await people.find(session, view.telegram_id)
-            suspended = user is not None and user.status == UserStatus.SUSPENDED
-            if user is not None and await people.forget(session, user):
-                await self._outbox.forget(session, view.telegram_id)
-                text = _GOODBYE.format(suspended=_SUSPENDED if suspended else "")
-                await self._talk.say(session, view.telegram_id, text)
+            done = await farewell.end(session, user, self._outbox.spool.folder) if user is not None else None
+            if done is not None:
+                self._outbox.discard_after(session, done.files)
+                if done.goodbye is not None:
+                    await self._talk.say(session, view.telegram_id, done.goodbye)
         return 0.0
 
     def _park(self, lane: _Lane, view: View, *pauses: float | None) -> float:

@@ -40,9 +40,12 @@ class Talk:
         self._key = context.key
         self._outbox = outbox
 
-    async def say(self, session: AsyncSession, chat_id: int, text: str, buttons: Buttons = ()) -> int:
-        """A new message; returns its outbox row."""
-        return await self._send(session, chat_id, text, self._keyboard(chat_id, buttons) if buttons else None)
+    async def say(
+        self, session: AsyncSession, chat_id: int, text: str, buttons: Buttons = (), *, silent: bool = False
+    ) -> int:
+        """A new message; returns its outbox row. `silent`: the person's phone makes no sound for it."""
+        markup = self._keyboard(chat_id, buttons) if buttons else None
+        return await self._send(session, chat_id, text, markup, silent=silent)
 
     async def ask(self, session: AsyncSession, chat_id: int, question: str, placeholder: str) -> int:
         """A question that the person's app opens a reply to."""
@@ -62,8 +65,12 @@ class Talk:
         params = {"chat_id": chat_id, "message_id": message}
         await self._outbox.enqueue(session, BotCall("deleteMessage", params, chat_id))
 
-    async def _send(self, session: AsyncSession, chat_id: int, text: str, markup: dict[str, Any] | None) -> int:
+    async def _send(
+        self, session: AsyncSession, chat_id: int, text: str, markup: dict[str, Any] | None, *, silent: bool = False
+    ) -> int:
         params = self._words(chat_id, text)
+        if silent:
+            params["disable_notification"] = True
         if markup is not None:
             params["reply_markup"] = markup
         return await self._outbox.enqueue(session, BotCall("sendMessage", params, chat_id))

@@ -19,6 +19,8 @@ class TypingSign:
         self._outbox = outbox
         #: When each chat's sign is due (monotonic seconds).
         self._due: dict[int, float] = {}
+        #: Chats whose last sign Telegram has not answered yet.
+        self._under_way: set[int] = set()
         self._bell = asyncio.Event()
 
     def show(self, telegram_id: int) -> None:
@@ -33,14 +35,23 @@ class TypingSign:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            self._bell.clear()
-            for telegram_id in [chat for chat, due in self._due.items() if due <= time.monotonic()]:
-                if telegram_id in self._due:
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._bell.clear()
+                for telegram_id in [chat for chat, due in self._due.items() if due <= time.monotonic()]:
                     self._due[telegram_id] = time.monotonic() + _EVERY
-                    params = {"chat_id": telegram_id, "action": "typing"}
-                    await self._outbox.pass_by(BotCall("sendChatAction", params, telegram_id))
-            pause = max(0.1, min(self._due.values()) - time.monotonic()) if self._due else None
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._bell.wait()
+                    if telegram_id not in self._under_way:
+                        # Beside each other: a slow answer to one must not hold up the sign of another.
+                        self._under_way.add(telegram_id)
+                        group.create_task(self._send(telegram_id))
+                pause = max(0.1, min(self._due.values()) - time.monotonic()) if self._due else None
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._bell.wait()
+
+    async def _send(self, telegram_id: int) -> None:
+        params = {"chat_id": telegram_id, "action": "typing"}
+        try:
+            await self._outbox.pass_by(BotCall("sendChatAction", params, telegram_id))
+        finally:
+            self._under_way.discard(telegram_id)

@@ -9,32 +9,43 @@ from contextlib import AsyncExitStack
 
 import httpx
 import structlog
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import and_, false, func, not_, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from bot.credentials import FrontKey, GatewayKey, load_key, new_instance_id
+from bot.credentials import ArchiveKey, FrontKey, GatewayKey, load_key, new_instance_id
 from bot.hostfacts import HostFacts
 from bot.nudge import LOOK_AGAIN, Nudge, Topic
+from bot.provisioner import clock, decisions, pool
+from bot.provisioner.archive import Archive
 from bot.provisioner.containers import Containers
 from bot.provisioner.context import ProvisionerContext
+from bot.provisioner.decision import Action, Request
+from bot.provisioner.health import Health
 from bot.provisioner.lease import LeaseHeld, new_owner, release_dead
 from bot.provisioner.operations import close_dead
-from bot.provisioner.reconcile import InstanceBroken, Reconciler
+from bot.provisioner.pool import Pool
+from bot.provisioner.reconcile import SOUND_AFTER, Reconciler
+from bot.provisioner.sleep import WakeAdmission, must_free, read_room
 from bot.provisioner.stacks import StackManager
+from bot.provisioner.waking import BACK_OFF
+from bot.provisioner.work import InstanceBroken, InstanceStumbled, Refused
 from bot.settings import Settings
 from bot.store import Database, now
-from bot.store.tables import ContainerState, Instance, Wanted, Wish
+from bot.store.tables import ContainerState, Instance, User, Wanted, Wish
+from bot.timeline import Stage, note
 from bot.toolchain import Toolchain
 from infra.spec import InstanceSpec
 
 _log = structlog.get_logger(__name__)
 
-#: Instances that are worked on at the same time; the engine and a starting gateway each fill a core.
+#: Gateways that may start at the same time, each of which fills a core; a thaw costs nothing and does not count.
 CONCURRENCY = 4
+#: Instances that are looked at without being asked for at the same time, so that nobody waits for many of them.
+_BACKGROUND = 8
 #: Seconds between looks at the whole world, for what no event told us.
 RESYNC_EVERY = 60.0
-#: Seconds after which a gateway that is up counts as sound, so that its next crash is repaired again.
-SOUND_AFTER = 600.0
+#: Seconds between looks at the machine's memory.
+_RELIEVE_EVERY = 5.0
 _RETRY_AFTER = 5.0
 _RETRY_AT_MOST = 300.0
 
@@ -53,10 +64,16 @@ class Provisioner:
         self._exit = AsyncExitStack()
         self._loops: list[asyncio.Task[None]] = []
         self._working: dict[str, asyncio.Task[None]] = {}
+        #: Those of them that nobody waits for.
+        self._background: set[str] = set()
         self._failures: dict[str, int] = {}
+        #: When, by the event loop's clock, one may be tried again whose last try failed.
+        self._not_before: dict[str, float] = {}
         self._slots = asyncio.Semaphore(CONCURRENCY)
         self.context: ProvisionerContext
         self.reconciler: Reconciler
+        self.health: Health
+        self.pool: Pool
 
     async def connect(self) -> None:
         """Open what single commands need, without the main loops; close it with :meth:`stop`."""
@@ -73,9 +90,13 @@ class Provisioner:
             gateway_key=GatewayKey(load_key(keys / "provisioner.key")),
             containers=containers,
             stacks=stacks,
+            archive=Archive(self._settings.state, ArchiveKey(load_key(keys / "archive.key")), containers),
             http=await self._exit.enter_async_context(httpx.AsyncClient(trust_env=False)),
         )
-        self.reconciler = Reconciler(self.context, new_owner())
+        self.health = Health(self.context, self._begin)
+        admission = WakeAdmission(self._count_awake, self._free_memory, self._note_wait)
+        self.reconciler = Reconciler(self.context, new_owner(), admission, self._slots, self.health.missed)
+        self.pool = Pool(self.context, self._begin, lambda: bool(self._working.keys() - self._background))
 
     async def start(self) -> None:
         """Connect, take over from a process that died, and begin the loops."""
@@ -86,6 +107,9 @@ class Provisioner:
             asyncio.create_task(self._follow_wishes(), name="wishes"),
             asyncio.create_task(self._forever(self._watch_deaths), name="deaths"),
             asyncio.create_task(self._forever(self._resync_regularly), name="resync"),
+            asyncio.create_task(self._forever(self._relieve_regularly), name="memory"),
+            asyncio.create_task(self._forever(self.health.run), name="health"),
+            asyncio.create_task(self._forever(self.pool.run), name="pool"),
         ]
 
     async def stop(self) -> None:
@@ -98,9 +122,9 @@ class Provisioner:
         self._working.clear()
         await self._exit.aclose()
 
-    async def reconcile(self, instance_id: str) -> None:
-        """Bring one instance to its wish now; raises what went wrong."""
-        await self.reconciler.reconcile(instance_id)
+    async def reconcile(self, instance_id: str, request: Request | None = None) -> None:
+        """Bring one instance to what it should be, or to what is asked for, now; raises what went wrong."""
+        await self.reconciler.reconcile(instance_id, request)
 
     async def spec(self, instance_id: str) -> InstanceSpec | None:
         """What the instance's stack declares; None where there is no such instance."""
@@ -129,7 +153,7 @@ class Provisioner:
             )
             ids = list(await session.scalars(select(Instance.id)))
         for instance_id in ids:
-            await self.reconcile(instance_id)
+            await self.reconcile(instance_id, Request(Action.DELETE, "All of them are removed."))
 
     async def _follow_wishes(self) -> None:
         while True:
@@ -137,65 +161,106 @@ class Provisioner:
             try:
                 if self._database.trouble.reason is None:
                     await self._claim_new()
-                    for instance_id in await self._due():
+                    for instance_id in await self._asked():
                         self._begin(instance_id)
+                    for instance_id in await self._due():
+                        self._begin_in_background(instance_id)
             except Exception:
                 if self._database.trouble.reason is None:
                     _log.exception("looking at the wishes failed; it is tried again")
             await self._nudge.wait(Topic.WISHES, seen)
 
     async def _claim_new(self) -> None:
-        """A row for each wish that has no instance yet."""
+        """An instance for each wish that has none yet: one of the warm pool, else a row for one to be made."""
         missing = (
-            select(Wish)
+            select(Wish, User.telegram_id)
+            .join(User, User.id == Wish.user_id)
             .outerjoin(Instance, Instance.user_id == Wish.user_id)
             .where(Instance.id.is_(None), Wish.wanted == Wanted.AWAKE)
             .order_by(Wish.asked_at)
             .limit(CONCURRENCY * 4)
         )
+        image = self._settings.image or self._host.image
         async with self._database.read() as session:
-            wishes = list(await session.scalars(missing))
-        for wish in wishes:
-            row = Instance(
-                id=new_instance_id(),
-                user_id=wish.user_id,
-                plan=wish.plan,
-                image=self._settings.image or self._host.image,
-                created_at=now(),
-            )
+            wishes = (await session.execute(missing)).all()
+        for wish, telegram_id in wishes:
             # Another provisioner may have been first: one instance a user, by the table's constraint.
             with contextlib.suppress(IntegrityError):
                 async with self._database.write() as session:
-                    session.add(row)
+                    claimed = await pool.claim(session, wish.user_id, wish.plan, image)
+                    if claimed is not None:
+                        note(session, telegram_id, Stage.CLAIMED)
+                        continue
+                    session.add(
+                        Instance(
+                            id=new_instance_id(),
+                            user_id=wish.user_id,
+                            plan=wish.plan,
+                            image=image,
+                            created_at=now(),
+                        )
+                    )
 
-    async def _due(self) -> list[str]:
-        behind = and_(
-            Wish.generation > Instance.met_generation,
-            or_(Instance.next_look_at.is_(None), Instance.next_look_at <= now()),
+    async def _asked(self) -> list[str]:
+        """Instances that somebody waits for, but for those that ended again and again and get a pause."""
+        pausing = and_(
+            Instance.container == ContainerState.EXITED,
+            Instance.resting_since.is_(None),
+            Instance.repairs > 0,
+            Instance.next_look_at > now(),
         )
         query = (
             select(Instance.id)
             .join(Wish, Wish.user_id == Instance.user_id)
-            .where(or_(behind, Instance.next_look_at <= now()))
+            .where(Wish.generation > Instance.met_generation, not_(func.coalesce(pausing, false())))
             .order_by(Wish.asked_at)
+        )
+        async with self._database.read() as session:
+            found = list(await session.scalars(query))
+        at = asyncio.get_running_loop().time()
+        return [instance_id for instance_id in found if self._not_before.get(instance_id, 0.0) <= at]
+
+    async def _due(self) -> list[str]:
+        """The next few that it is time to look at, those whose people wrote last first."""
+        room = _BACKGROUND - len(self._background)
+        if room <= 0:
+            return []
+        query = (
+            select(Instance.id)
+            .outerjoin(User, User.id == Instance.user_id)
+            .where(Instance.next_look_at <= now(), Instance.id.not_in(list(self._working)))
+            .order_by(User.last_message_at.desc().nulls_last())
+            .limit(room)
         )
         async with self._database.read() as session:
             return list(await session.scalars(query))
 
-    def _begin(self, instance_id: str) -> None:
-        if instance_id not in self._working:
-            task = asyncio.create_task(self._work(instance_id), name=f"reconcile {instance_id}")
-            self._working[instance_id] = task
+    def _begin(self, instance_id: str, request: Request | None = None) -> bool:
+        """Work on the instance beside everything else; False where that is under way already."""
+        if instance_id in self._working:
+            return False
+        task = asyncio.create_task(self._work(instance_id, request), name=f"reconcile {instance_id}")
+        self._working[instance_id] = task
+        return True
 
-    async def _work(self, instance_id: str) -> None:
+    def _begin_in_background(self, instance_id: str, request: Request | None = None) -> bool:
+        """As :meth:`_begin`, for one that nobody waits for."""
+        begun = self._begin(instance_id, request)
+        if begun:
+            self._background.add(instance_id)
+        return begun
+
+    async def _work(self, instance_id: str, request: Request | None) -> None:
         try:
-            async with self._slots:
-                await self.reconcile(instance_id)
+            await self.reconcile(instance_id, request)
             self._failures.pop(instance_id, None)
+            self._not_before.pop(instance_id, None)
         except LeaseHeld:
             await self._look_again(instance_id, _RETRY_AFTER)
-        except InstanceBroken:
-            pass  # recorded in the row, which is where people look
+        except InstanceStumbled as stumbled:
+            await self._look_again(instance_id, stumbled.pause)
+        except (InstanceBroken, Refused):
+            pass  # recorded, where people look for it
         except Exception as error:
             count = self._failures[instance_id] = self._failures.get(instance_id, 0) + 1
             delay = min(_RETRY_AFTER * 2 ** (count - 1), _RETRY_AT_MOST)
@@ -203,40 +268,44 @@ class Provisioner:
                 _log.warning(
                     "reconcile failed; it is tried again", instance=instance_id, after_seconds=delay, error=str(error)
                 )
-            await self._look_again(instance_id, delay)
+            await self._look_again(instance_id, delay, f"It is tried again in {delay:.0f} seconds: {error}")
         finally:
             self._working.pop(instance_id, None)
+            self._background.discard(instance_id)
             self._nudge.ring(Topic.WISHES)
 
-    async def _look_again(self, instance_id: str, delay: float) -> None:
+    async def _look_again(self, instance_id: str, delay: float, why: str | None = None) -> None:
+        self._not_before[instance_id] = asyncio.get_running_loop().time() + delay
         # Where this cannot be written its wish is still not met, which is as good a reason to look again.
         with contextlib.suppress(SQLAlchemyError, OSError):
             async with self._database.write() as session:
                 await session.execute(
                     update(Instance).where(Instance.id == instance_id).values(next_look_at=now() + delay)
                 )
+                if why is not None:
+                    await decisions.note(session, instance_id, "wait", why)
 
     async def _watch_deaths(self) -> None:
         """A gateway that ends is noticed by Docker's event, not by somebody's unanswered message."""
         async for instance_id in self.context.containers.deaths():
             if instance_id in self._working:
                 continue  # we are stopping or starting it ourselves
-            async with self._database.write() as session:
-                ours = await session.scalar(
-                    update(Instance)
-                    .where(Instance.id == instance_id, Instance.failure.is_(None))
-                    .values(
-                        container=ContainerState.EXITED,
-                        ready_at=None,
-                        next_look_at=now(),
-                        repairs=Instance.repairs + 1,
-                    )
-                    .returning(Instance.id)
-                )
-            if ours is not None:
+            if await self._note_end(instance_id):
                 _log.warning("a gateway ended", instance=instance_id)
                 self._nudge.ring(Topic.WISHES)
                 self._nudge.ring(Topic.INSTANCES)
+
+    async def _note_end(self, instance_id: str) -> bool:
+        """Write down that a gateway ended by itself, and when to look at it; False where it should not have run."""
+        async with self._database.write() as session:
+            instance = await session.get(Instance, instance_id, with_for_update=True)
+            if instance is None or instance.failure is not None or instance.container != ContainerState.RUNNING:
+                return False
+            sound = instance.ready_at is not None and now() - instance.ready_at > SOUND_AFTER
+            instance.repairs = 1 if sound else instance.repairs + 1
+            instance.container, instance.ready_at = ContainerState.EXITED, None
+            instance.next_look_at = now() + BACK_OFF[min(instance.repairs, len(BACK_OFF)) - 1]
+        return True
 
     async def _resync_regularly(self) -> None:
         while True:
@@ -246,29 +315,83 @@ class Provisioner:
     async def _resync(self) -> None:
         """Compare every row with the world, and look at those that differ."""
         await close_dead(self._database)
+        await clock.set_right(self._database)
         states = await self.context.containers.states()
+        query = select(
+            Instance.id,
+            Instance.container,
+            Instance.ready_at,
+            Instance.resting_since,
+            Instance.fenced_at,
+            Instance.failure,
+            Instance.next_look_at,
+            Wish.wanted,
+        ).outerjoin(Wish, Wish.user_id == Instance.user_id)
         async with self._database.read() as session:
-            query = select(Instance, Wish).join(Wish, Wish.user_id == Instance.user_id)
             rows = (await session.execute(query)).all()
-        for instance, wish in rows:
-            if instance.id in self._working:
+        for row in rows:
+            if row.id in self._working:
                 continue
-            state = states.get(instance.id, ContainerState.NONE)
+            state = states.get(row.id, ContainerState.NONE)
+            up = state is ContainerState.RUNNING
+            if row.container == ContainerState.RUNNING and state is ContainerState.EXITED and row.failure is None:
+                await self._note_end(row.id)
+                continue
             changes: dict[str, object] = {}
-            if state != instance.container:
+            if state != row.container:
                 changes["container"] = state
-                if state is not ContainerState.RUNNING:
+                if not up:
                     changes["ready_at"] = None
-            up = state is ContainerState.RUNNING and instance.ready_at is not None
-            if wish.wanted is Wanted.AWAKE and not up and instance.failure is None:
+            rests = row.resting_since is not None or row.wanted == Wanted.STOPPED
+            orderly = (not up) if rests else (up and row.ready_at is not None and row.fenced_at is None)
+            if row.failure is None and (row.next_look_at is None or (not orderly and "container" in changes)):
                 changes["next_look_at"] = now()
-            if up and instance.repairs and now() - (instance.ready_at or 0.0) > SOUND_AFTER:
-                changes["repairs"] = 0
             if changes:
                 async with self._database.write() as session:
-                    await session.execute(update(Instance).where(Instance.id == instance.id).values(**changes))
+                    await session.execute(update(Instance).where(Instance.id == row.id).values(**changes))
         self._nudge.ring(Topic.WISHES)
         self._nudge.ring(Topic.INSTANCES)
+
+    async def _relieve_regularly(self) -> None:
+        """Put the longest idle to sleep while the machine is short of memory."""
+        while True:
+            short = must_free(read_room())
+            if short:
+                await self._put_to_sleep(short.reason)
+            await asyncio.sleep(_RELIEVE_EVERY)
+
+    async def _count_awake(self, besides: str) -> int:
+        query = select(func.count()).where(Instance.container == ContainerState.RUNNING, Instance.id != besides)
+        async with self._database.read() as session:
+            return await session.scalar(query) or 0
+
+    async def _free_memory(self, wanted: int) -> None:
+        await self._put_to_sleep(f"{wanted // 2**20} MiB are needed to wake another one.")
+
+    async def _put_to_sleep(self, reason: str) -> None:
+        """Begin to put the instance to sleep that has been idle for the longest."""
+        idle_since = func.coalesce(User.last_message_at, 0.0)
+        query = (
+            select(Instance.id)
+            .join(User, User.id == Instance.user_id)
+            .where(
+                Instance.container == ContainerState.RUNNING,
+                Instance.ready_at < now() - SOUND_AFTER,
+                Instance.fenced_at.is_(None),
+                Instance.failure.is_(None),
+                Instance.id.not_in(list(self._working)),
+            )
+            .order_by(idle_since)
+            .limit(1)
+        )
+        async with self._database.read() as session:
+            instance_id = await session.scalar(query)
+        if instance_id is not None:
+            self._begin(instance_id, Request(Action.SLEEP, f"The machine is short of memory. {reason}"))
+
+    async def _note_wait(self, instance_id: str, reason: str) -> None:
+        async with self._database.write() as session:
+            await decisions.note(session, instance_id, "wait", reason)
 
     async def _forever(self, loop: Callable[[], Awaitable[None]]) -> None:
         """Run a loop again whenever it ends: the Docker daemon may be restarted under us."""

@@ -7,15 +7,17 @@ import io
 import json
 import tarfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import aiodocker
+import aiohttp
 from aiodocker.exceptions import DockerError
 
 from bot.provisioner.openclaw import HOME
+from bot.provisioner.shape import Shape
 from bot.store.tables import ContainerState
 from infra.spec import HOST_LABEL, INSTANCE_LABEL, NETWORK_LABEL
 
@@ -24,6 +26,10 @@ HELPER_LABEL = "zaki.helper"
 HELPER_DEADLINE = 120.0
 _UID = 1000
 _READ_LIMIT = 64 * 1024
+#: Seconds without a byte moved after which a volume's stream counts as stuck.
+_STALLED = 120.0
+#: Where a volume is in the container through which it is filled.
+_FILL_AT = "/node"
 #: Seconds that a gateway gets to end by itself; it may drain a turn.
 STOP_GRACE = 20
 
@@ -51,6 +57,18 @@ class Observed:
     address: str | None
     exit_code: int
     oom_killed: bool
+    #: How it is made; None: not known.
+    shape: Shape | None = None
+
+
+@dataclass(frozen=True)
+class Process:
+    """A container's first process."""
+
+    #: The container's full id.
+    container: str
+    #: Its number where the daemon runs.
+    pid: int
 
 
 @dataclass(frozen=True)
@@ -69,6 +87,8 @@ class Belongings:
     volumes: frozenset[str]
     #: Instances with a helper; a helper is on no network, so these may be other hosts' too.
     helpers: frozenset[str]
+    #: Bridges of this host besides its own that no container is on.
+    networks: frozenset[str]
 
 
 class Containers:
@@ -106,7 +126,19 @@ class Containers:
             address=fixed[0] if len(fixed) == 1 else None,
             exit_code=int(found["State"]["ExitCode"]),
             oom_killed=bool(found["State"]["OOMKilled"]),
+            shape=Shape.of(found),
         )
+
+    async def process(self, instance_id: str) -> Process | None:
+        """The first process of the instance's container, None where that does not run (a paused one does)."""
+        try:
+            found = await self._docker.containers.container(instance_id).show()
+        except DockerError as error:
+            if error.status == 404:
+                return None
+            raise _refused(f"inspect {instance_id}", error) from None
+        pid = int(found["State"]["Pid"])
+        return Process(found["Id"], pid) if pid else None
 
     async def states(self) -> dict[str, ContainerState]:
         """The state of every instance's container, by instance id, from one question to the daemon."""
@@ -119,8 +151,11 @@ class Containers:
             for container in found
         }
 
-    async def belongings(self, network: str) -> Belongings:
-        """What there is of instances on this network, whoever knows of it; instances on other networks are others'."""
+    async def belongings(self, network: str, host_file: str) -> Belongings:
+        """What there is of instances on this network, whoever knows of it; instances on other networks are others'.
+
+        `host_file` is where this host's facts are, and tells which other networks are this host's.
+        """
         try:
             found = await self._docker.containers.list(all=True, filters=json.dumps({"label": [INSTANCE_LABEL]}))
             ours = {
@@ -131,12 +166,19 @@ class Containers:
             helpers = await self._docker.containers.list(all=True, filters=json.dumps({"label": [HELPER_LABEL]}))
             wanted = {"label": [INSTANCE_LABEL, f"{NETWORK_LABEL}={network}"]}
             volumes = (await self._docker.volumes.list(filters=wanted))["Volumes"]
+            bridges = await self._docker.networks.list(filters={"label": [f"{HOST_LABEL}={host_file}"]})
+            in_use = {
+                name
+                for container in await self._docker.containers.list(all=True)
+                for name in container["NetworkSettings"]["Networks"]
+            }
         except DockerError as error:
             raise _refused("list what there is of instances", error) from None
         return Belongings(
             containers=frozenset(ours),
             volumes=frozenset(volume["Labels"][INSTANCE_LABEL] for volume in volumes or ()),
             helpers=frozenset(helper["Labels"][HELPER_LABEL] for helper in helpers),
+            networks=frozenset(bridge["Name"] for bridge in bridges) - in_use - {network},
         )
 
     async def start(self, instance_id: str, pids: int) -> None:
@@ -146,16 +188,33 @@ class Containers:
             container = self._docker.containers.container(instance_id)
             found = await container.show()
             if int(found["HostConfig"].get("PidsLimit") or 0) != pids:
-                # aiodocker has no method for Docker's update, and pulumi-docker no argument for the limit.
-                await self._docker._query_json(
-                    f"containers/{instance_id}/update", method="POST", data={"PidsLimit": pids}
-                )
+                await self._limit_processes(instance_id, pids)
             if found["State"]["Paused"]:
                 await container.unpause()
             else:
                 await container.start()
         except DockerError as error:
             raise _refused(f"start {instance_id}", error) from None
+
+    async def limit_processes(self, instance_id: str, pids: int) -> None:
+        """Set the limit of processes, which no stack can declare; at once, whether it runs or not."""
+        try:
+            await self._limit_processes(instance_id, pids)
+        except DockerError as error:
+            raise _refused(f"limit the processes of {instance_id}", error) from None
+
+    async def _limit_processes(self, instance_id: str, pids: int) -> None:
+        # aiodocker has no method for Docker's update, and pulumi-docker no argument for the limit.
+        await self._docker._query_json(f"containers/{instance_id}/update", method="POST", data={"PidsLimit": pids})
+
+    async def pause(self, instance_id: str) -> None:
+        """Freeze a running container; a paused one is fine."""
+        try:
+            container = self._docker.containers.container(instance_id)
+            if not (await container.show())["State"]["Paused"]:
+                await container.pause()
+        except DockerError as error:
+            raise _refused(f"pause {instance_id}", error) from None
 
     async def stop(self, instance_id: str) -> None:
         """Stop gracefully; a stopped or missing container is fine."""
@@ -205,6 +264,142 @@ class Containers:
 
         Raises :class:`ContainerError`, also where it does not end within :data:`HELPER_DEADLINE`.
         """
+        return await self._run_helper(instance_id, command)
+
+    async def mend_owners(self, instance_id: str) -> None:
+        """Give every file in the volume of a stopped instance to the gateway's user, whoever's it was.
+
+        Links are changed, not what they lead to. Raises :class:`ContainerError`, also where that takes longer than
+        :data:`HELPER_DEADLINE`.
+        """
+        await self._require_still(instance_id)
+        command = ["/bin/chown", "-R", "-h", "-P", f"{_UID}:{_UID}", HOME]
+        code = await self._run_helper(instance_id, command, root=("CHOWN", "DAC_OVERRIDE", "FOWNER"))
+        if code != 0:
+            raise ContainerError(f"The owners of the files of {instance_id} cannot be mended: chown ended with {code}.")
+
+    async def has_path(self, instance_id: str, path: str) -> bool:
+        """Whether anything is at a path below the home folder."""
+        try:
+            async with self._docker._query(
+                f"containers/{instance_id}/archive", method="GET", params={"path": f"{HOME}/{path}"}
+            ) as response:
+                response.close()
+        except DockerError as error:
+            if error.status == 404:
+                return False
+            raise _refused(f"look at {path} of {instance_id}", error) from None
+        return True
+
+    async def has_entries(self, instance_id: str, entries: int) -> bool:
+        """Whether the volume has exactly so many entries, the home folder itself included and sockets left out."""
+        count = 'test "$(find -P "$1" -xdev ! -type s -printf . | wc -c)" -eq "$2"'
+        command = ["/bin/sh", "-c", count, "sh", HOME, str(entries)]
+        code = await self._run_helper(instance_id, command, root=("DAC_READ_SEARCH",))
+        if code not in (0, 1):
+            raise ContainerError(f"The files of {instance_id} cannot be counted: the helper ended with {code}.")
+        return code == 0
+
+    async def export(self, instance_id: str) -> AsyncGenerator[bytes, None]:
+        """Everything in the volume of a container that does not run, as a tar whose only top folder is `node`.
+
+        Sockets are left out, and what Docker cannot read; holes in files are filled. As long as it lasts, Docker
+        answers nothing else about this container.
+        """
+        await self._require_still(instance_id)
+        try:
+            async with self._docker._query(
+                f"containers/{instance_id}/archive",
+                method="GET",
+                params={"path": HOME},
+                timeout=aiohttp.ClientTimeout(sock_read=_STALLED),
+            ) as response:
+                try:
+                    async for piece in response.content.iter_any():
+                        yield piece
+                finally:
+                    # Until then the container is locked, also against being inspected.
+                    response.close()
+        except DockerError as error:
+            raise _refused(f"read the volume of {instance_id}", error) from None
+        except (aiohttp.ClientError, TimeoutError):
+            raise ContainerError(f"Docker broke off while it read the volume of {instance_id}; try again.") from None
+
+    async def put_tar(self, instance_id: str, pieces: AsyncIterator[bytes]) -> None:
+        """Unpack what :meth:`export` gave into the volume of a container that never ran, over what is there.
+
+        Raises :class:`ContainerError` where it is not all there afterwards; what `pieces` raises comes through.
+        """
+        observed = await self._require_still(instance_id)
+        if observed.state is not ContainerState.CREATED:
+            raise ContainerError(f"{instance_id} ran already, so its volume is not filled from an archive.")
+        await self.remove_helper(instance_id)
+        # Docker refuses links that lead out of the folder it unpacks into, unless that is the root; and the root of
+        # the instance's own container is read-only. So it goes through one that is never started.
+        config: dict[str, Any] = {
+            "Image": observed.image,
+            "Labels": {HELPER_LABEL: instance_id},
+            "HostConfig": {"Binds": [f"{instance_id}:{_FILL_AT}"], "NetworkMode": "none"},
+        }
+        loop = asyncio.get_running_loop()
+        failure: Exception | None = None
+        sender: asyncio.Task[Any] | None = None
+        try:
+            helper = await self._docker.containers.create(config, name=_helper(instance_id))
+            try:
+                async with asyncio.timeout(_STALLED) as limit:
+
+                    async def body() -> AsyncIterator[bytes]:
+                        nonlocal failure, sender
+                        sender = asyncio.current_task()
+                        try:
+                            async for piece in pieces:
+                                limit.reschedule(loop.time() + _STALLED)
+                                yield piece
+                        except Exception as error:
+                            failure = error
+                            raise
+
+                    async with self._docker._query(
+                        f"containers/{helper.id}/archive",
+                        method="PUT",
+                        params={"path": "/"},
+                        data=body(),
+                        headers={"Content-Type": "application/x-tar"},
+                    ):
+                        pass
+            finally:
+                if sender is not None:
+                    # aiohttp does not wait for it, and the caller must be able to close `pieces`.
+                    sender.cancel()
+                    await asyncio.wait([sender])
+                await helper.delete(force=True)
+        except DockerError as error:
+            if failure is not None:
+                raise failure from None
+            raise _refused(f"fill the volume of {instance_id}", error) from None
+        except TimeoutError:
+            raise ContainerError(f"Docker stopped while it filled the volume of {instance_id}; try again.") from None
+
+    async def settle(self, instance_id: str, mark: str) -> None:
+        """Bring the volume of a container that does not run to the disk, then remove a file below the home folder."""
+        await self._require_still(instance_id)
+        command = ["/bin/sh", "-c", 'sync -f "$1" && rm -rf "$1/$2" && sync -f "$1"', "sh", HOME, mark]
+        code = await self._run_helper(instance_id, command, root=("DAC_OVERRIDE", "FOWNER"))
+        if code != 0:
+            raise ContainerError(f"The volume of {instance_id} cannot be written; look at the disk it is on.")
+
+    async def _require_still(self, instance_id: str) -> Observed:
+        """The instance's container; raises :class:`ContainerError` where it is missing or runs."""
+        observed = await self.observe(instance_id)
+        if observed is None:
+            raise ContainerError(f"The container {instance_id} is missing; run `zaki instance up {instance_id}`.")
+        if observed.state not in (ContainerState.CREATED, ContainerState.EXITED):
+            raise ContainerError(f"{instance_id} runs; stop it before its volume is touched.")
+        return observed
+
+    async def _run_helper(self, instance_id: str, command: list[str], *, root: Sequence[str] = ()) -> int:
+        """As :meth:`run_once`; with `root`, as root with these capabilities alone: only for the image's own code."""
         await self.remove_helper(instance_id)
         observed = await self.observe(instance_id)
         if observed is None:
@@ -215,12 +410,13 @@ class Containers:
             "Cmd": command,
             "Entrypoint": [],
             "Env": shown["Config"]["Env"],
-            "User": f"{_UID}:{_UID}",
+            "User": "0:0" if root else f"{_UID}:{_UID}",
             "Labels": {HELPER_LABEL: instance_id},
             "HostConfig": {
                 "Binds": [f"{instance_id}:{HOME}"],
                 "NetworkMode": "none",
                 "CapDrop": ["ALL"],
+                "CapAdd": list(root),
                 "SecurityOpt": ["no-new-privileges"],
                 "ReadonlyRootfs": True,
                 "Tmpfs": {"/tmp": "rw,nosuid,nodev,size=256m,mode=1777"},  # noqa: S108
@@ -287,15 +483,51 @@ class Containers:
             if error.status != 404:
                 raise _refused(f"remove the network {network}", error) from None
 
-    async def addresses(self, network: str) -> set[str]:
-        """Addresses in use on the network now, whoever has them."""
+    async def addresses(self, network: str, besides: str = "") -> set[str]:
+        """Addresses that are taken on the network, whoever has them, whether they run or not.
+
+        `besides` is an instance whose own container does not count.
+        """
         try:
             shown = await (await self._docker.networks.get(network)).show()
+            attached = await self._docker.containers.list(all=True, filters=json.dumps({"network": [shown["Id"]]}))
         except DockerError as error:
             if error.status == 404:
                 raise ContainerError(f"The network {network} is missing; declare it with `zaki host up`.") from None
             raise _refused(f"inspect the network {network}", error) from None
-        return {c["IPv4Address"].split("/")[0] for c in shown.get("Containers", {}).values() if c.get("IPv4Address")}
+        taken = {
+            one["IPv4Address"].split("/")[0]
+            for one in shown.get("Containers", {}).values()
+            if one["Name"] != besides and one.get("IPv4Address")
+        }
+        for container in attached:
+            # One that does not run has no address, and takes the fixed one when it is started.
+            fixed = (container["NetworkSettings"]["Networks"][network].get("IPAMConfig") or {}).get("IPv4Address")
+            if fixed and container["Names"] != [f"/{besides}"]:
+                taken.add(fixed)
+        return taken
+
+    async def has_volume(self, instance_id: str) -> bool:
+        """Whether the instance's files are there; raises :class:`ContainerError` where the volume is a stranger's."""
+        try:
+            found = await (await self._docker.volumes.get(instance_id)).show()
+        except DockerError as error:
+            if error.status == 404:
+                return False
+            raise _refused(f"inspect the volume {instance_id}", error) from None
+        if (found.get("Labels") or {}).get(INSTANCE_LABEL) != instance_id:
+            raise ContainerError(f"The volume {instance_id} is not Zaki's; remove or rename it.")
+        return True
+
+    async def has_image(self, image: str) -> bool:
+        """Whether the daemon has the image, so that a container can be made of it."""
+        try:
+            await self._docker.images.inspect(image)
+        except DockerError as error:
+            if error.status == 404:
+                return False
+            raise _refused(f"inspect the image {image}", error) from None
+        return True
 
     async def logs(self, instance_id: str, *, tail: int, follow: bool = False) -> AsyncIterator[str]:
         """Lines that the gateway printed, oldest first."""

@@ -9,7 +9,9 @@ import httpx
 
 from bot.credentials import FrontKey, GatewayKey
 from bot.hostfacts import HostFacts
+from bot.nobody import NOBODY
 from bot.nudge import Nudge
+from bot.provisioner.archive import Archive
 from bot.provisioner.containers import Containers
 from bot.provisioner.gateway import Gateway
 from bot.provisioner.openclaw import GatewayConfig, Owner
@@ -33,6 +35,7 @@ class ProvisionerContext:
     gateway_key: GatewayKey
     containers: Containers
     stacks: StackManager
+    archive: Archive
     http: httpx.AsyncClient
 
     def gateway(self, instance: Instance) -> Gateway:
@@ -40,11 +43,11 @@ class ProvisionerContext:
         token = self.gateway_key.derive(instance.id, instance.credentials_epoch)
         return Gateway(self.http, str(instance.address), token)
 
-    def config(self, instance: Instance, user: User) -> GatewayConfig:
-        """What the instance's configuration is rendered from."""
+    def config(self, instance: Instance, user: User | None) -> GatewayConfig:
+        """What the instance's configuration is rendered from; `user` None: a member of the warm pool, nobody's."""
         listen = self.settings.effective_instances_listen(self.host.gateway)
         return GatewayConfig(
-            owner=Owner(user.telegram_id, user.call_name, user.timezone),
+            owner=Owner(NOBODY, None, None) if user is None else Owner(user.telegram_id, user.call_name, user.timezone),
             credentials=self.front_key.derive(instance.id, instance.credentials_epoch),
             gateway_token=self.gateway_key.derive(instance.id, instance.credentials_epoch),
             front_url=f"http://{listen}",

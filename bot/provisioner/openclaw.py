@@ -21,6 +21,9 @@ STATE = ".openclaw"
 USER_FILE = f"{STATE}/workspace/USER.md"
 CONFIG_FILE = f"{STATE}/openclaw.json"
 
+#: The arrays of the configuration that name the person; another one's takes the place of whoever stood there.
+OWNER_LISTS = ("channels.telegram.allowFrom", "commands.ownerAllowFrom")
+
 #: Characters; OpenClaw cuts USER.md at 4,000, and names on Telegram are far shorter.
 _NAME_LIMIT = 128
 _BLOCK_BEGIN = "<!-- set in the chat's settings: begin -->"

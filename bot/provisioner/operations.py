@@ -31,7 +31,9 @@ async def close_dead(database: Database) -> None:
 class Recorder:
     """Writes an open operation's stages; each is a commit and a nudge, so that the front can show it."""
 
-    def __init__(self, database: Database, nudge: Nudge, operation_id: int, instance_id: str, telegram_id: int) -> None:
+    def __init__(
+        self, database: Database, nudge: Nudge, operation_id: int, instance_id: str, telegram_id: int | None
+    ) -> None:
         self._database = database
         self._nudge = nudge
         self._operation_id = operation_id
@@ -44,16 +46,17 @@ class Recorder:
             await session.execute(update(Operation).where(Operation.id == self._operation_id).values(stage=stage))
             if columns:
                 await session.execute(update(Instance).where(Instance.id == self._instance_id).values(**columns))
-            note(session, self._telegram_id, stage, detail)
+            if self._telegram_id is not None:
+                note(session, self._telegram_id, stage, detail)
         self._nudge.ring(Topic.INSTANCES)
         _log.info("instance", instance=self._instance_id, stage=stage.value, detail=detail)
 
 
 @asynccontextmanager
 async def operation(
-    database: Database, nudge: Nudge, instance: Instance, telegram_id: int, kind: OperationKind
+    database: Database, nudge: Nudge, instance: Instance, telegram_id: int | None, kind: OperationKind
 ) -> AsyncIterator[Recorder]:
-    """An open operation during the block.
+    """An open operation during the block; `telegram_id` None: nobody's instance.
 
     The caller holds the instance's lease, so an older open one is a dead process's.
     """

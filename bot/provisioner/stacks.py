@@ -134,12 +134,15 @@ class StackManager:
         self._closing = False
         self._asyncio_log_level = logging.getLogger("asyncio").level
 
-    async def up(self, spec: InstanceSpec, progress: Callable[[str], None] | None = None) -> StackOutputs:
+    async def up(
+        self, spec: InstanceSpec, progress: Callable[[str], None] | None = None, *, compare: bool = False
+    ) -> StackOutputs:
         """Make an instance what its specification says; repairs first what a killed engine has left.
 
         Args:
             spec: What it shall be.
             progress: Told in a word or two what is being done.
+            compare: Look at the world first, instead of trusting the engine's own record of it.
 
         Raises:
             StackBusy: Another process is at work on this stack.
@@ -147,7 +150,7 @@ class StackManager:
             StackFailed: The engine or Docker refused.
         """
         async with self._held(self._folder(spec.id), progress) as work:
-            await self._mend(work)
+            await self._mend(work, compare=compare)
             return await self._brought_up(work, spec)
 
     async def repair(self, instance_id: str, progress: Callable[[str], None] | None = None) -> StackOutputs:
@@ -327,6 +330,9 @@ class StackManager:
             _log.info("stack repaired", stack=folder.stack, locks=len(locks), pending=record.pending)
             work.tell("repairing")
             await self._in_thread(work, self._refresh, work)
+            if is_instance_id(folder.stack) and not folder.record().has_container:
+                # Whoever has its name is not the one that the stack made.
+                await self._orphans.remove_orphan_container(folder.stack)
 
     async def _wait_for_engines(self, work: _Work) -> None:
         """Wait for an engine that works on the stack, one whose service was killed or one that runs by hand."""

@@ -221,8 +221,10 @@ class Instance(Base):
     suspension_id: Mapped[str | None] = mapped_column(String(128))
     #: Since when it rests on purpose, whether asleep, stopped or archived; None: it should be awake.
     resting_since: Mapped[float | None]
-    #: When its next scheduled job is due, as it said before it fell asleep; None: it has none.
+    #: When it must be awake for its next scheduled job, as it said before it fell asleep; None: for none.
     next_job_at: Mapped[float | None]
+    #: Its person's jobs as they stood then: `[{"id", "name", "due_at"}]`; None: none, or those that are late are told.
+    jobs: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)
     #: The snapshot that holds its files while it has no volume; None: they are in the volume.
     archive: Mapped[str | None] = mapped_column(String(64))
     #: When its person was told that it is going to rest for long; None: not since it was awake last.

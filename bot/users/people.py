@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, func, literal_column, select, update
+from sqlalchemy import func, literal_column, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -13,15 +13,17 @@ from bot.store.tables import (
     Instance,
     Onboarding,
     Recipient,
-    SeenFile,
-    TimelineEntry,
     User,
     UserStatus,
-    Waiting,
     Wanted,
     Wish,
 )
-from bot.users import places
+from bot.users import places, receipts
+from bot.users.erasure import erase
+from bot.users.plans import PLANS, Plan
+
+#: Seconds by which a second press of “Keep awake” must prolong it to count as one.
+_AGAIN_AFTER = 60.0
 
 
 async def find(session: AsyncSession, telegram_id: int) -> User | None:
@@ -48,18 +50,27 @@ async def remember(
     return user
 
 
-async def wish(session: AsyncSession, user: User, wanted: Wanted, *, again: bool = False) -> bool:
+async def wish(
+    session: AsyncSession, user: User, wanted: Wanted, *, again: bool = False, awake_until: float | None = None
+) -> bool:
     """Wish for a state of the person's instance; True where this is a change of mind.
 
     `again` asks once more for what is wished already, for example because what the person told us changed.
+    `awake_until` (Unix time) has it stay awake until then; None changes nothing about that.
     """
     present = await session.get(Wish, user.id, with_for_update=True)
     if present is None:
-        session.add(Wish(user_id=user.id, wanted=wanted, plan=user.plan, generation=1, asked_at=now()))
+        made = Wish(user_id=user.id, wanted=wanted, plan=user.plan, generation=1, asked_at=now())
+        made.awake_until = awake_until
+        session.add(made)
         await session.flush()
         return True
     if not again and present.wanted == wanted and present.plan == user.plan:
         return False
+    if wanted != Wanted.AWAKE:
+        present.awake_until = None
+    elif awake_until is not None:
+        present.awake_until = awake_until
     present.wanted, present.plan, present.asked_at = wanted, user.plan, now()
     present.generation += 1
     return True
@@ -69,6 +80,32 @@ async def renew(session: AsyncSession, user: User) -> bool:
     """Have what the person told us brought to their instance, whatever its wished state; False: there is none."""
     present = await session.get(Wish, user.id)
     return present is not None and await wish(session, user, Wanted(present.wanted), again=True)
+
+
+async def keep_awake(session: AsyncSession, user: User) -> float | None:
+    """Have the person's instance be awake for as long as their plan gives, from now on; until when (Unix time).
+
+    None: they have no instance, or it is being deleted.
+    """
+    present, at = await session.get(Wish, user.id, with_for_update=True), now()
+    if present is None or present.wanted == Wanted.ABSENT:
+        return None
+    until, kept = at + _plan(present).keep_awake, kept_awake_until(present, at)
+    if kept is not None and until - kept < _AGAIN_AFTER:
+        return kept
+    await wish(session, user, Wanted.AWAKE, again=True, awake_until=until)
+    return until
+
+
+def kept_awake_until(wish: Wish, at: float) -> float | None:
+    """Until when the person wants their instance awake; None: at this time they do not.
+
+    What lies further ahead than a press of the button gives is from before the clock was put back, and does not count.
+    """
+    until = wish.awake_until
+    if wish.wanted != Wanted.AWAKE or until is None or not at < until <= at + _plan(wish).keep_awake:
+        return None
+    return until
 
 
 async def suspend(session: AsyncSession, user: User) -> None:
@@ -84,10 +121,11 @@ async def resume(session: AsyncSession, user: User) -> None:
     user.status, user.refusal_told_at = (UserStatus.ACTIVE if admitted else UserStatus.REFUSED), None
 
 
-async def leave(session: AsyncSession, user: User) -> None:
+async def leave(session: AsyncSession, user: User) -> list[str] | None:
     """Begin the deletion of the person's data; :func:`forget` ends it once the provisioner has removed the instance.
 
-    What waits for the instance goes at once; what comes from now on starts anew.
+    What waits for the instance goes at once; what comes from now on starts anew. Of somebody who has no instance
+    everything goes at once: what that was, a line each; None for all others.
     """
     await session.execute(
         update(InboxUpdate)
@@ -100,13 +138,13 @@ async def leave(session: AsyncSession, user: User) -> None:
         .execution_options(synchronize_session=False)
     )
     if await session.get(Wish, user.id) is None:
-        await _erase(session, user)
-    else:
-        await wish(session, user, Wanted.ABSENT)
+        return await erase(session, user)
+    await wish(session, user, Wanted.ABSENT)
+    return None
 
 
-async def forget(session: AsyncSession, user: User) -> bool:
-    """End a deletion; False where the instance still exists, or the person is not leaving.
+async def forget(session: AsyncSession, user: User) -> list[str] | None:
+    """End a deletion: what was removed, a line each; None where the instance still exists, or nobody is leaving.
 
     Updates that wait are kept and start anew. Of somebody suspended, the Telegram id and the suspension stay, or
     deletion would end a suspension. Counts of tokens stay under the removed instance's random name, which points to
@@ -115,34 +153,20 @@ async def forget(session: AsyncSession, user: User) -> bool:
     present = await session.get(Wish, user.id, with_for_update=True)
     instance = await session.scalar(select(Instance.id).where(Instance.user_id == user.id))
     if present is None or present.wanted != Wanted.ABSENT or instance is not None:
-        return False
+        return None
     await session.delete(present)
     await session.flush()
     await places.give_back(session)
-    await _erase(session, user)
-    return True
+    return [*await receipts.take(session, user.telegram_id), *await erase(session, user)]
 
 
 async def count_waiting(session: AsyncSession, telegram_id: int) -> int:
     """Updates of the person that wait for their instance."""
     pending = InboxUpdate.status == literal_column("'pending'")
-    query = select(func.count()).where(InboxUpdate.telegram_id == telegram_id, pending)
+    theirs = InboxUpdate.telegram_id == telegram_id, InboxUpdate.recipient == Recipient.INSTANCE
+    query = select(func.count()).where(*theirs, pending)
     return await session.scalar(query) or 0
 
 
-async def _erase(session: AsyncSession, user: User) -> None:
-    telegram_id = user.telegram_id
-    for statement in (
-        delete(InboxUpdate).where(InboxUpdate.telegram_id == telegram_id, InboxUpdate.status != InboxStatus.PENDING),
-        delete(SeenFile).where(SeenFile.telegram_id == telegram_id),
-        delete(TimelineEntry).where(TimelineEntry.telegram_id == telegram_id),
-        delete(Waiting).where(Waiting.telegram_id == telegram_id),
-    ):
-        await session.execute(statement.execution_options(synchronize_session=False))
-    if user.status != UserStatus.SUSPENDED:
-        await session.delete(user)
-        await session.flush()
-        return
-    user.first_name, user.username, user.language = "", None, None
-    user.call_name, user.timezone, user.invite_code, user.last_message_at = None, None, None, None
-    user.onboarding = Onboarding.NEW
+def _plan(wish: Wish) -> Plan:
+    return PLANS.get(wish.plan, PLANS["standard"])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from difflib import get_close_matches
 from functools import cache
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 #: Cities that stand for their zones, by region, from west to east.
 REGIONS: dict[str, tuple[str, ...]] = {
@@ -151,6 +151,7 @@ _BY_LANGUAGE["zh-hant"] = _BY_LANGUAGE["zh-tw"] = ("Asia/Taipei", "Asia/Hong_Kon
 
 _OFFSET = re.compile(r"(?:utc|gmt)\s*(?:([+-])\s*(\d{1,2})(?::?00)?)?\Z")
 _MOST_SUGGESTIONS = 4
+_DAYS = {-1: "yesterday", 0: "today", 1: "tomorrow"}
 
 
 def guess(language: str | None) -> tuple[str, ...]:
@@ -198,6 +199,24 @@ def city(zone: str) -> str:
 def clock(zone: str, at: datetime | None = None) -> str:
     """What a clock shows there, now by default: `14:05`."""
     return (at or datetime.now(UTC)).astimezone(ZoneInfo(zone)).strftime("%H:%M")
+
+
+def moment(zone: str | None, at: float, now: float) -> str:
+    """When that is (Unix times) to somebody there: `today at 14:05`; in UTC, and saying so, where no zone is known.
+
+    Raises ValueError for a time that no calendar has.
+    """
+    try:
+        place: tzinfo = ZoneInfo(zone or "")
+    except (ZoneInfoNotFoundError, ValueError):
+        place = UTC
+    try:
+        then, today = datetime.fromtimestamp(at, place), datetime.fromtimestamp(now, place).date()
+    except (OverflowError, OSError):
+        raise ValueError(f"{at} is no time.") from None
+    days = (then.date() - today).days
+    day = _DAYS.get(days) or f"on {then:%A}, {then.day} {then:%B}" + (f" {then.year}" if abs(days) > 180 else "")
+    return f"{day} at {then:%H:%M}" + (" UTC" if place is UTC else "")
 
 
 def _known(zones: Sequence[str]) -> tuple[str, ...]:

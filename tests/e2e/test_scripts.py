@@ -26,7 +26,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environmen
     """A demo of the tests' own, which is removed at the end whatever happened."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("ZAKI_")}
     state = tmp_path_factory.mktemp("demo") / "state"
-    environment = {**ours, "ZAKI_STATE": str(state), "ZAKI_TELEGRAM_TOKEN": ""}
+    environment = {**ours, "ZAKI_STATE": str(state), "ZAKI_TELEGRAM_TOKEN": "", "ZAKI_POOL": "0"}
     yield environment
     if state.exists():
         done = script("run", "--clean", "--yes", environment=environment)

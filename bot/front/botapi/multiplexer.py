@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -17,7 +18,7 @@ from bot.front.botapi.refusals import invalid
 from bot.front.context import FrontContext
 from bot.front.guard import CallingInstance
 from bot.front.outbox import BotCall, Outbox, Upload
-from bot.front.outbox.answers import DONE, refusal
+from bot.front.outbox.answers import DONE, provisional, refusal
 from bot.store import now
 from bot.store.tables import AuditEntry, User
 
@@ -27,6 +28,8 @@ _log = structlog.get_logger(__name__)
 _MOST_AUDITED = 20
 _AUDIT_SPAN = 600.0
 _LATER = "Bad Request: Telegram cannot be asked now, try again later"
+#: What an instance may ask that has nobody to speak to: each is answered here, about the bot itself.
+_ABOUT_THE_BOT = frozenset({"getMe", "setWebhook", "deleteWebhook", "getWebhookInfo", "getUpdates"})
 
 
 class Multiplexer:
@@ -37,6 +40,7 @@ class Multiplexer:
         self._outbox = outbox
         self._identity = BotIdentity(outbox, context.settings.state)
         self._webhooks: dict[str, str] = {}
+        #: When each instance's latest were written down (monotonic seconds).
         self._audited: dict[str, deque[float]] = {}
         self._own: dict[str, Callable[[Method, CallingInstance, Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {
             "getMe": self._get_me,
@@ -55,6 +59,8 @@ class Multiplexer:
     ) -> dict[str, Any]:
         """The answer to a call; raises Refused. Files that the outbox took over are taken out of `sent`."""
         checked = check(method, params, sent, caller.telegram_id)
+        if caller.rehearses and method.name not in _ABOUT_THE_BOT:
+            return _unheard(method, caller, checked)
         if method.way is Way.OWN:
             if sent:
                 raise invalid("no file is expected")
@@ -72,14 +78,14 @@ class Multiplexer:
 
     async def audit(self, caller: CallingInstance, method: str, description: str) -> None:
         """Write down what was refused, within bounds that no instance can exceed."""
-        at = now()
+        at = time.monotonic()
         written = self._audited.setdefault(caller.id, deque(maxlen=_MOST_AUDITED))
         if len(written) == _MOST_AUDITED and written[0] > at - _AUDIT_SPAN:
             return
         written.append(at)
         _log.warning("a call of an instance was refused", instance=caller.id, method=method, reason=description)
         async with self._context.database.write() as session:
-            session.add(AuditEntry(at=at, instance_id=caller.id, action=f"botapi.{method}"[:64], detail=description))
+            session.add(AuditEntry(at=now(), instance_id=caller.id, action=f"botapi.{method}"[:64], detail=description))
 
     def _call(self, method: Method, caller: CallingInstance, checked: Checked) -> BotCall:
         return BotCall(method.name, checked.params, caller.telegram_id, caller.id, tuple(checked.files))
@@ -177,3 +183,12 @@ class Multiplexer:
         if answer is None:
             return refusal(400, _LATER)
         return {"ok": True, "result": menu.theirs_alone(answer["result"])} if answer.get("ok") else answer
+
+
+def _unheard(method: Method, caller: CallingInstance, checked: Checked) -> dict[str, Any]:
+    """What an instance is told that has nobody to speak to: it was said, and what it asks for cannot be known."""
+    if method.way in (Way.QUEUED, Way.PASSING) or method.name in ("setMyCommands", "deleteMyCommands"):
+        return provisional(0, method.name, caller.telegram_id, checked.params)
+    if method.name == "getChat":
+        return {"ok": True, "result": {"id": caller.telegram_id, "type": "private"}}
+    return refusal(400, _LATER)

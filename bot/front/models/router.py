@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from bot.credentials import instance_of_model_key
 from bot.front import metrics
@@ -16,6 +16,7 @@ from bot.front.models.call import Call
 from bot.front.models.errors import ModelError, not_served, unavailable, unknown_key
 from bot.front.models.requests import MODEL, read_body
 from bot.front.models.state import ModelsState
+from bot.standins.model.completions import complete
 
 _log = structlog.get_logger(__name__)
 _EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -63,6 +64,10 @@ async def _chat(state: ModelsState, caller: CallingInstance, request: Request) -
     held = state.room.hold(caller.id)
     call = None
     try:
+        if caller.rehearses:
+            # Its first turn is for nobody, so the model that costs nothing answers it, and no account is kept.
+            answer = complete(await read_body(request, held))
+            return StreamingResponse(answer.body, answer.status, media_type=answer.content_type)
         # Whoever has nothing left costs no more than this look.
         await state.ledger.check(caller)
         asked = await state.parse(await read_body(request, held))

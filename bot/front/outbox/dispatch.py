@@ -28,6 +28,8 @@ _log = structlog.get_logger(__name__)
 
 #: Seconds after which a message is too old to be sent.
 _TOO_OLD = 24 * 3600.0
+#: Seconds for which it is tried even then: it may be that only the clock was set.
+_LAST_TRIES = 90.0
 #: Times that Telegram may answer one call with 5xx while it takes others.
 _MOST_ERRORS = 10
 _DATABASE_ERRORS = (SQLAlchemyError, OSError)
@@ -202,7 +204,8 @@ class Dispatcher:
         failures = self._failures[chat_id]
         count = failures.add(taken.row, answered=unavailable.answered, at=self._pacer.now())
         alone = failures.errors >= _MOST_ERRORS and self._pacer.last_success > failures.since
-        if alone or now() - taken.created_at > _TOO_OLD:
+        failing = self._pacer.now() - failures.since
+        if alone or (now() - taken.created_at > _TOO_OLD and failing > _LAST_TRIES):
             await self._settle(chat_id, taken, refusal(400, f"Bad Request: the message was given up: {unavailable}"))
             return
         if count == 1:

@@ -78,12 +78,8 @@ class Outbox:
     async def enqueue(self, session: AsyncSession, call: BotCall) -> int:
         """Put a call in within the caller's transaction; its row. Call :meth:`ring` after the commit."""
         queued = await put(session, call, self.spool.folder)
-        self._discard_after(session, queued.dropped)
+        self.discard_after(session, queued.dropped)
         return queued.row
-
-    async def forget(self, session: AsyncSession, chat_id: int) -> None:
-        """Remove what was said in a chat and what its instance has not begun to say, in the caller's transaction."""
-        self._discard_after(session, await rows.forget(session, chat_id, self.spool.folder))
 
     def ring(self) -> None:
         """Something was committed to the outbox."""
@@ -207,7 +203,7 @@ class Outbox:
             async with self._database.write() as session:
                 if not await self._is_full(session, call):
                     queued = await put(session, call, self.spool.folder)
-                    self._discard_after(session, queued.dropped)
+                    self.discard_after(session, queued.dropped)
                     if queued.answer is None:
                         # Before the commit, after which the answer may come at any moment.
                         future = self._waiters.add(queued.row)
@@ -223,7 +219,8 @@ class Outbox:
         waiting, size = await rows.waiting_in(session, call.chat_id, _MOST_WAITING)
         return waiting >= _MOST_WAITING or size + len(json.dumps(call.params)) > _MOST_BYTES
 
-    def _discard_after(self, session: AsyncSession, files: Sequence[Path]) -> None:
+    def discard_after(self, session: AsyncSession, files: Sequence[Path]) -> None:
+        """Remove spooled files once the caller's transaction is committed."""
         if files:
             event.listen(session.sync_session, "after_commit", lambda _: self.spool.discard(files), once=True)
 

@@ -23,7 +23,7 @@ from bot.front.outbox.calls import (
 from bot.front.outbox.spool import upload_of
 from bot.front.telegram import Upload
 from bot.store.database import now
-from bot.store.tables import OutboxMessage, OutboxStatus
+from bot.store.tables import OutboxMessage, OutboxStatus, User
 
 #: How often a message may be sent whose earlier sending was cut off.
 _MOST_SENDINGS = 4
@@ -59,6 +59,23 @@ class Taken:
     created_at: float
     #: Not None: it cannot be sent; the answer says why.
     answer: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What was removed of a chat."""
+
+    messages: int
+    #: Spooled files to remove once that is committed.
+    files: Sequence[Path]
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of a receipt."""
+        counted = (len(self.files), "file", "to be sent"), (self.messages, "outgoing message", "")
+        return [
+            f"{number:,} {what}{'s' if number > 1 else ''} {rest}".strip() for number, what, rest in counted if number
+        ]
 
 
 async def open_chats(session: AsyncSession) -> list[int]:
@@ -128,8 +145,12 @@ async def settle(session: AsyncSession, taken: Taken, chat_id: int, answer: Mapp
     row = await session.get(OutboxMessage, taken.row)
     if row is None:
         return
+    known = await session.scalar(select(User.id).where(User.telegram_id == chat_id)) is not None
     row.finished_at = now()
     row.params, row.files = {}, None
+    if not known:
+        # Somebody who has left, or was never here: that something was sent is kept, to whom is not.
+        row.chat_id, row.instance_id = 0, None
     if not answer.get("ok"):
         row.status = OutboxStatus.FAILED
         row.response = dict(answer)
@@ -141,7 +162,7 @@ async def settle(session: AsyncSession, taken: Taken, chat_id: int, answer: Mapp
         made = message_ids(answer)
         row.response = {"ok": True, "result": [{"message_id": message_id} for message_id in made]}
         row.message_id = next(iter(made), None)
-    if taken.instance_id is not None:
+    if known and taken.instance_id is not None:
         await seen_files.remember(session, chat_id, answer.get("result"))
 
 
@@ -167,8 +188,8 @@ async def tell_provisional(session: AsyncSession, row_id: int) -> bool:
     return True
 
 
-async def forget(session: AsyncSession, chat_id: int, spool: Path) -> list[Path]:
-    """Remove what was said in a chat and what its instance has not begun to say; the files to remove after the commit.
+async def forget(session: AsyncSession, chat_id: int, spool: Path) -> Forgotten:
+    """Remove what was said in a chat and what its instance has not begun to say.
 
     What Zaki itself has still to say stays, and so does a message that is being sent.
     """
@@ -179,7 +200,8 @@ async def forget(session: AsyncSession, chat_id: int, spool: Path) -> list[Path]
         .returning(OutboxMessage.files)
         .execution_options(synchronize_session=False)
     )
-    return [upload_of(file, spool).path for files in removed.all() for file in files or ()]
+    notes = removed.all()
+    return Forgotten(len(notes), [upload_of(file, spool).path for files in notes for file in files or ()])
 
 
 async def prune(session: AsyncSession) -> None:

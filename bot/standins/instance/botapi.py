@@ -10,6 +10,8 @@ import httpx
 
 #: Seconds between tries while nobody listens; a front that is away for longer costs the call.
 _REFUSED_PAUSES = (0.5, 1.0, 2.0)
+#: Times that a call is sent again at once because its connection broke, though it may have been heard.
+_BROKEN_TRIES = 1
 _LIMITED_TRIES = 3
 
 
@@ -27,7 +29,8 @@ class BotApi:
     async def call(self, method: str, params: Mapping[str, Any]) -> Any:
         """The result of a method; raises :class:`TelegramFailed`.
 
-        A 5xx is never tried again, a 429 three times in all, a refused connection for about as long as OpenClaw does.
+        A 5xx is never tried again, a 429 three times in all, a refused connection for about as long as OpenClaw does, a
+        broken one once and at once.
         """
         for _ in range(_LIMITED_TRIES):
             answer = await self._post(method, params)
@@ -42,16 +45,20 @@ class BotApi:
         return body["result"]
 
     async def _post(self, method: str, params: Mapping[str, Any]) -> httpx.Response:
-        for pause in (*_REFUSED_PAUSES, None):
+        pauses, broken = list(_REFUSED_PAUSES), 0
+        while True:
             try:
                 return await self._http.post(f"{self._base}/{method}", json=params, timeout=60.0)
             except httpx.ConnectError:
-                if pause is None:
+                if not pauses:
                     raise TelegramFailed(f"{method}: connection refused") from None
-                await asyncio.sleep(pause)
+                await asyncio.sleep(pauses.pop(0))
+            except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError) as error:
+                if broken == _BROKEN_TRIES:
+                    raise TelegramFailed(f"{method}: {type(error).__name__}") from None
+                broken += 1
             except httpx.HTTPError as error:
                 raise TelegramFailed(f"{method}: {type(error).__name__}") from None
-        raise AssertionError("the last try returns or raises")
 
 
 def _retry_after(answer: httpx.Response) -> float:

@@ -72,7 +72,12 @@ class StandInInstance:
                     await work
 
     def _webhook_app(self) -> Starlette:
-        return Starlette(routes=[Route(self.config.webhook_path, self._webhook, methods=["POST"])])
+        return Starlette(
+            routes=[
+                Route("/healthz", self._healthz),
+                Route(self.config.webhook_path, self._webhook, methods=["POST"]),
+            ]
+        )
 
     def _gateway_app(self) -> Starlette:
         return Starlette(

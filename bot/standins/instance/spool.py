@@ -12,7 +12,7 @@ CREATE TABLE IF NOT EXISTS updates (
     update_id INTEGER PRIMARY KEY,
     message TEXT UNIQUE,
     body TEXT NOT NULL,
-    done INTEGER NOT NULL DEFAULT 0
+    state TEXT NOT NULL DEFAULT 'taken' CHECK (state IN ('taken', 'sending', 'unconfirmed', 'done'))
 )
 """
 
@@ -24,6 +24,8 @@ class Spool:
         self._connection = sqlite3.connect(path or ":memory:", isolation_level=None)
         self._connection.execute("PRAGMA synchronous=FULL")
         self._connection.execute(_SCHEMA)
+        # Whoever was killed while it sent cannot know whether the answer arrived.
+        self._connection.execute("UPDATE updates SET state = 'unconfirmed' WHERE state = 'sending'")
 
     def take(self, update: dict[str, Any]) -> bool:
         """Keep an update; False where its id, or its chat and message id, was taken before."""
@@ -37,13 +39,28 @@ class Spool:
         return taken.rowcount == 1
 
     def next(self) -> dict[str, Any] | None:
-        """The oldest update that is not done."""
-        row = self._connection.execute("SELECT body FROM updates WHERE done = 0 ORDER BY rowid LIMIT 1").fetchone()
+        """The oldest update whose turn is still to come."""
+        row = self._connection.execute(
+            "SELECT body FROM updates WHERE state = 'taken' ORDER BY rowid LIMIT 1"
+        ).fetchone()
         return None if row is None else dict(json.loads(row[0]))
 
     def done(self, update: dict[str, Any]) -> None:
         """Never give an update again."""
-        self._connection.execute("UPDATE updates SET done = 1 WHERE update_id = ?", (update["update_id"],))
+        self._set(update, "done")
+
+    def sending(self, update: dict[str, Any]) -> None:
+        """The answer goes out from now on, so the turn is not begun anew, whatever happens."""
+        self._set(update, "sending")
+
+    def confess(self) -> bool:
+        """Whether answers of an earlier process may not have arrived, which nobody was told yet."""
+        told = self._connection.execute("UPDATE updates SET state = 'done' WHERE state = 'unconfirmed'")
+        return told.rowcount > 0
+
+    def _set(self, update: dict[str, Any], state: str) -> None:
+        statement = "UPDATE updates SET state = ? WHERE update_id = ?"
+        self._connection.execute(statement, (state, update["update_id"]))
 
     def close(self) -> None:
         """Close the file."""

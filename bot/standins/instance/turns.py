@@ -18,6 +18,10 @@ from bot.standins.instance.spool import Spool
 
 _log = structlog.get_logger(__name__)
 _MESSAGE = 4000
+_UNCONFIRMED = (
+    "I couldn’t confirm whether my previous reply reached this chat, so I won’t resend it automatically. "
+    "Please ask for any missing remainder."
+)
 _FAILED = "⚠️ Something went wrong while processing your request. Please try again."
 
 
@@ -61,12 +65,14 @@ class Turns:
             if isinstance(pressed, dict) and str(pressed["from"]["id"]) in config.owners:
                 await api.call("answerCallbackQuery", {"callback_query_id": pressed["id"]})
             if isinstance(message, dict) and str(message.get("from", {}).get("id")) in config.owners:
-                await self._reply(config, api, message)
+                await self._reply(config, api, update, message)
         except TelegramFailed as error:
             # As OpenClaw does: the reply is lost, and nobody tries again.
             _log.warning("a reply is lost", reason=str(error))
 
-    async def _reply(self, config: InstanceConfig, api: BotApi, message: dict[str, Any]) -> None:
+    async def _reply(
+        self, config: InstanceConfig, api: BotApi, update: dict[str, Any], message: dict[str, Any]
+    ) -> None:
         chat = message["chat"]["id"]
         await api.call("sendChatAction", {"chat_id": chat, "action": "typing"})
         try:
@@ -76,6 +82,9 @@ class Turns:
             text = _FAILED
         if text in ("", "NO_REPLY"):
             return
+        if self._spool.confess():
+            await api.call("sendMessage", {"chat_id": chat, "text": _UNCONFIRMED})
+        self._spool.sending(update)
         for start in range(0, len(text), _MESSAGE):
             part = html.escape(text[start : start + _MESSAGE], quote=False)
             await api.call("sendMessage", {"chat_id": chat, "text": part, "parse_mode": "HTML"})

@@ -20,7 +20,9 @@ _MARKED_BLOCK = re.compile(
     rf"^[^\n]*{_MARK}[ \t]*\n(?:```json\n.*?\n```[ \t]*(?:\n|\Z)|(?:[^\n]+(?:\n|\Z))*)\n*", re.M | re.S
 )
 _RUNTIME = re.compile(r"\n*^Runtime: agent=[^\n]*\Z", re.MULTILINE)
-_SCHEDULED = re.compile(r"\A\[cron:[^\]]*\]\s*")
+_SCHEDULED = re.compile(r"\A\[cron:[^\]]*\]\s*(?:Recent conversation:\n(?:- [^\n]*\n)*\n)?")
+#: What follows a job's own words.
+_UNATTENDED = re.compile(r"\n^Current time: [^\n]*\nReference UTC: .*\Z", re.MULTILINE | re.DOTALL)
 #: How a turn is tried again after the model failed.
 _QUEUED = re.compile(r"^\[Queued user message from a previous active turn;[^\]]*\]\n?", re.MULTILINE)
 _CONTINUE = re.compile(r"\n*^Continue the current task from the existing transcript, .*\Z", re.MULTILINE | re.DOTALL)
@@ -50,6 +52,8 @@ class Asked:
     #: The exact answer by which a prompt of OpenClaw's own lets the model stay silent.
     silence: str | None = None
     new_session: bool = False
+    #: A job's time has come: the words are the job's.
+    scheduled: bool = False
     #: Names of the tools that the model may call.
     tools: Sequence[str] = field(default=())
 
@@ -71,13 +75,15 @@ def read(body: Mapping[str, Any]) -> Asked:
             results.append(_content(message.get("content"))[0])
     text, pictures, from_person = said[-1] if said else ("", 0, False)
     words = person_words(text)
+    scheduled = not from_person and _SCHEDULED.match(_TIME.sub("", text.strip())) is not None
     return Asked(
         words=words,
         pictures=pictures,
         before=[person_words(earlier) for earlier, _, _ in said[:-1]],
         tool_results=results,
-        silence=None if from_person else _silence(words),
+        silence=None if from_person or scheduled else _silence(words),
         new_session=not from_person and _NEW_SESSION in words,
+        scheduled=scheduled,
         tools=_tools(body.get("tools")),
     )
 
@@ -86,7 +92,9 @@ def person_words(text: str) -> str:
     """A user message without OpenClaw's own lines and blocks."""
     stripped = _TIME.sub("", _CONTEXT_BLOCK.sub("", text).strip())
     stripped = _RUNTIME.sub("", _MARKED_BLOCK.sub("", stripped).strip())
-    stripped = _SCHEDULED.sub("", _TIME.sub("", stripped.strip()))
+    stripped, scheduled = _SCHEDULED.subn("", _TIME.sub("", stripped.strip()))
+    if scheduled:
+        return _UNATTENDED.sub("", stripped).strip()
     return _NOTICE.sub("", _CONTINUE.sub("", _QUEUED.sub("", stripped))).strip()
 
 

@@ -60,7 +60,7 @@ def reply_to(asked: Asked) -> Reply:
         match = pattern.match(asked.words)
         if match:
             return answer(asked, match)
-    return _echo(asked)
+    return _say(f"It is time: {asked.words}") if asked.scheduled else _echo(asked)
 
 
 def _echo(asked: Asked) -> Reply:

@@ -43,6 +43,7 @@ async def serving(
     roles: tuple[str, ...] = (),
     database_url: str | None = None,
     webhook: bool = False,
+    pool: int = 0,
 ) -> AsyncIterator[ServedZaki]:
     """A service during the block; everything that it makes is removed at the end."""
     state = folder / "state"
@@ -50,7 +51,7 @@ async def serving(
     shutil.copy(host.state / "host.json", state)
     simulator = create_app(SimulatorConfig(token=TOKEN))
     async with running(simulator, host="127.0.0.1", port=0) as api, SimulatorClient(api) as people:
-        served = ServedZaki(state, people, api, folder / "zaki.log", host.facts, roles, database_url, webhook)
+        served = ServedZaki(state, people, api, folder / "zaki.log", host.facts, roles, database_url, webhook, pool)
         try:
             await served.start()
             yield served

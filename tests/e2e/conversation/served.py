@@ -56,7 +56,9 @@ class ServedZaki:
         roles: tuple[str, ...],
         database_url: str | None,
         webhook: bool,
+        pool: int = 0,
     ) -> None:
+        """`pool`: how many instances are kept ready for people who are new."""
         self.state = state
         self.people = people
         self.log = log
@@ -70,6 +72,7 @@ class ServedZaki:
             listen=listen,
             public_url=f"http://{listen}" if webhook else None,
             database_url=database_url,
+            pool=pool,
         )
         self.database = Database(self.settings.effective_database_url)
         self._roles = roles or ("",)
@@ -79,6 +82,7 @@ class ServedZaki:
             "ZAKI_TELEGRAM_API": api,
             "ZAKI_LISTEN": self.settings.listen,
             "ZAKI_DATABASE_URL": self.settings.effective_database_url,
+            "ZAKI_POOL": str(pool),
         }
         if self.settings.public_url is not None:
             self._environment["ZAKI_PUBLIC_URL"] = self.settings.public_url

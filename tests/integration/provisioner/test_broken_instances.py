@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
@@ -10,16 +11,20 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from bot.credentials import FrontKey, GatewayKey
+from bot.credentials import ArchiveKey, FrontKey, GatewayKey
 from bot.hostfacts import HostFacts
 from bot.nudge import Nudge
-from bot.provisioner import reconcile
+from bot.provisioner import waking
+from bot.provisioner.archive import Archive
 from bot.provisioner.containers import Containers, FileInVolume, Observed
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.lease import new_owner
 from bot.provisioner.openclaw import CONFIG_FILE
 from bot.provisioner.reconcile import InstanceBroken, Reconciler
+from bot.provisioner.sleep import WakeAdmission
+from bot.provisioner.stackresults import StackOutputs
 from bot.provisioner.stacks import StackFailed, StackManager
+from bot.provisioner.work import InstanceStumbled
 from bot.settings import Settings
 from bot.store import Database, now
 from bot.store.tables import ContainerState, Instance, User, Wanted, Wish
@@ -42,14 +47,16 @@ class World:
     files: dict[str, bytes] = field(default_factory=dict)
     #: Commands that were run with the volume.
     repairs: list[list[str]] = field(default_factory=list)
+    owners_mended: int = 0
 
-    async def up(self, spec: InstanceSpec) -> None:
+    async def up(self, spec: InstanceSpec) -> StackOutputs:
         """Pulumi's part."""
         if self.pulumi_fails is not None:
             raise self.pulumi_fails
         self.address, self.state = str(spec.address), ContainerState.CREATED
+        return StackOutputs("c" * 64, spec.id, str(spec.address), spec.image, {"create": 3})
 
-    async def addresses(self, _network: str) -> set[str]:
+    async def addresses(self, _network: str, besides: str = "") -> set[str]:
         return set()
 
     async def observe(self, _instance_id: str) -> Observed | None:
@@ -71,6 +78,15 @@ class World:
     async def read_file(self, _instance_id: str, path: str) -> bytes | None:
         return self.files.get(path)
 
+    async def has_volume(self, _instance_id: str) -> bool:
+        return True
+
+    async def has_image(self, _image: str) -> bool:
+        return True
+
+    async def mend_owners(self, _instance_id: str) -> None:
+        self.owners_mended += 1
+
     async def run_once(self, _instance_id: str, command: list[str]) -> int:
         self.repairs.append(command)
         return 0
@@ -82,7 +98,7 @@ def nobody_listens(request: httpx.Request) -> httpx.Response:
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(reconcile, "_OBSERVE_EVERY", 0.05)
+    monkeypatch.setattr(waking, "_OBSERVE_EVERY", 0.05)
     return World()
 
 
@@ -113,9 +129,16 @@ async def reconciler(
             gateway_key=GatewayKey(b"g" * 32),
             containers=cast(Containers, world),
             stacks=cast(StackManager, world),
+            archive=Archive(settings.state, ArchiveKey(b"a" * 32), cast(Containers, world)),
             http=http,
         )
-        yield Reconciler(context, new_owner())
+
+        async def nobody(_besides: str) -> int:
+            return 0
+
+        async def nothing(*_arguments: object) -> None: ...
+
+        yield Reconciler(context, new_owner(), WakeAdmission(nobody, nothing, nothing), asyncio.Semaphore(4))
 
 
 async def row(database: Database) -> Instance:
@@ -129,14 +152,29 @@ BROKEN: list[tuple[Mapping[str, Any], str]] = [
 ]
 
 
+async def give_up(reconciler: Reconciler) -> list[float]:
+    """Reconcile until it counts as failed; the pauses that it got in between, seconds."""
+    pauses: list[float] = []
+    with pytest.raises(InstanceBroken) as broken:
+        while True:
+            try:
+                await reconciler.reconcile(ID)
+            except InstanceStumbled as stumbled:
+                pauses.append(stumbled.pause)
+    assert str(broken.value)
+    return pauses
+
+
 @pytest.mark.parametrize(("how", "reason"), BROKEN)
-async def test_a_gateway_that_ends_is_started_once_more_and_then_failed(
+async def test_a_gateway_that_ends_is_started_again_later_and_later_and_then_failed(
     reconciler: Reconciler, world: World, database: Database, how: Mapping[str, Any], reason: str
 ) -> None:
     vars(world).update(how)
-    with pytest.raises(InstanceBroken, match=reason):
-        await reconciler.reconcile(ID)
-    assert world.starts == 2
+    pauses = await give_up(reconciler)
+    # At once, and then after longer and longer.
+    assert world.starts == 4
+    assert pauses == sorted(pauses)
+    assert len(pauses) == 2
     failed = await row(database)
     assert reason in str(failed.failure)
     assert failed.ready_at is None
@@ -149,23 +187,21 @@ async def test_a_refused_configuration_is_repaired_by_openclaw_then_by_us_and_th
     reconciler: Reconciler, world: World, database: Database
 ) -> None:
     world.exit_code = 78
-    with pytest.raises(InstanceBroken, match="78"):
-        await reconciler.reconcile(ID)
+    await give_up(reconciler)
     assert [command[2:4] for command in world.repairs] == [["doctor", "--fix"]]
+    assert world.owners_mended == 1
     assert f"{CONFIG_FILE}.refused" in world.files
     assert "78" in str((await row(database)).failure)
 
 
 async def test_a_newer_wish_is_another_attempt(reconciler: Reconciler, world: World, database: Database) -> None:
-    with pytest.raises(InstanceBroken):
-        await reconciler.reconcile(ID)
+    await give_up(reconciler)
     before = world.starts
     async with database.write() as session:
         instance = await session.get_one(Instance, ID)
         wish = await session.get_one(Wish, instance.user_id)
         wish.generation += 1
-    with pytest.raises(InstanceBroken):
-        await reconciler.reconcile(ID)
+    await give_up(reconciler)
     assert world.starts > before
 
 
@@ -179,6 +215,5 @@ async def test_pulumi_in_trouble_is_no_failure_of_the_instance(
     # Nothing is given up: the wish is not met, so the provisioner comes back to it.
     assert (waiting.failure, waiting.met_generation, waiting.lease_owner) == (None, 0, None)
     world.pulumi_fails = None
-    with pytest.raises(InstanceBroken):
-        await reconciler.reconcile(ID)
+    await give_up(reconciler)
     assert world.starts > 0

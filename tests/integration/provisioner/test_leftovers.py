@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from bot.cli.doctor import leftovers_checks
+from bot.provisioner import leftovers
 from bot.provisioner.lease import new_owner
-from bot.provisioner.leftovers import find_leftovers
+from bot.provisioner.leftovers import Kind, find_leftovers
 from bot.settings import Settings
 from bot.store import Database, now
-from bot.store.tables import Instance, Operation, OperationKind, OutboxMessage, User, Wanted, Wish
+from bot.store.tables import Address, Instance, Operation, OperationKind, OutboxMessage, User, Wanted, Wish
 
 ID, OTHER = "u-aaaaaaaaaa", "u-bbbbbbbbbb"
 MakeSettings = Callable[..., Settings]
@@ -28,6 +29,7 @@ MakeSettings = Callable[..., Settings]
 def settings(make_settings: MakeSettings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A state folder of a host that is not declared, and no Docker."""
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    monkeypatch.setattr(leftovers, "_BETWEEN", 0.05)
     return make_settings(database_url=database.url.render_as_string(hide_password=False))
 
 
@@ -154,3 +156,42 @@ async def test_what_cannot_be_looked_at_is_said(make_settings: MakeSettings, mon
     assert check.warning
     assert "the database does not answer" in check.found
     assert "Docker does not answer" in check.found
+
+
+async def test_an_archive_of_nobody_may_hold_somebodys_files(settings: Settings, database: Database) -> None:
+    (settings.state / "archives" / ID).mkdir(parents=True)
+    (settings.state / "archives" / "lost+found").mkdir()
+    told = await found(settings)
+    assert f"the archive of {ID} belongs to no instance" in told
+    assert f"zaki instance adopt {ID}" in told
+    assert f"zaki doctor --fix {ID}" in told
+    await add(database, instance(archive="a" * 64))
+    assert await found(settings) == ""
+
+
+async def test_without_docker_all_may_hold_files(settings: Settings, database: Database) -> None:
+    stack(settings)
+    (settings.state / "archives" / ID).mkdir(parents=True)
+    kinds = {thing.what: thing.kind for thing in (await find_leftovers(settings)).leftovers}
+    # Without Docker's word for it nobody knows whether there is a volume, so all may hold files.
+    assert set(kinds.values()) == {Kind.STRANGER}
+    assert len(kinds) == 2
+
+
+async def test_an_address_of_nobody_is_told(settings: Settings, database: Database) -> None:
+    await add(
+        database,
+        instance(),
+        Address(address="10.9.0.2", number=1, instance_id=ID),
+        Address(address="10.9.0.3", number=2, instance_id=OTHER),
+        Address(address="10.9.0.4", number=3, instance_id=None, released_at=now()),
+    )
+    told = await found(settings)
+    assert "10.9.0.3" in told
+    assert "10.9.0.2" not in told
+    assert "10.9.0.4" not in told
+
+
+async def test_an_operation_on_what_is_gone_is_told(settings: Settings, database: Database) -> None:
+    await add(database, Operation(instance_id=ID, kind=OperationKind.CREATE, started_at=now()))
+    assert "zaki doctor --fix" in await found(settings)

@@ -124,7 +124,7 @@ async def _leave(database: Database) -> None:
         await people.leave(session, user)
 
 
-async def _forget(database: Database) -> bool:
+async def _forget(database: Database) -> list[str] | None:
     async with database.write() as session:
         user = await people.find(session, ADA)
         assert user is not None

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.credentials import FrontKey, GatewayKey
-from bot.provisioner.openclaw import GatewayConfig, Owner, config_hash, render_config, render_user_file
+from bot.nobody import NOBODY
+from bot.provisioner.openclaw import (
+    OWNER_LISTS,
+    GatewayConfig,
+    Owner,
+    config_hash,
+    render_config,
+    render_user_file,
+)
 
 ID = "u-abcdefghij"
 
@@ -79,3 +89,53 @@ def test_a_file_without_our_block_gets_one_and_keeps_the_rest() -> None:
     written = render_user_file(Owner(1, "Ada", None), "# mine\n")
     assert written.startswith("# mine\n")
     assert '"Ada"' in written
+
+
+OWNERS = st.builds(
+    Owner,
+    telegram_id=st.integers(1, 2**52 - 1),
+    call_name=st.none() | st.text(max_size=20),
+    timezone=st.sampled_from([None, "Europe/Berlin", "Asia/Tokyo"]),
+)
+
+
+@given(OWNERS)
+def test_whoever_claims_a_member_becomes_its_only_owner(owner: Owner) -> None:
+    members = gateway_config(telegram_id=NOBODY)
+    theirs = replace(members, owner=owner)
+    assert merged(render_config(members), render_config(theirs)) == render_config(theirs)
+    assert str(NOBODY) not in json.dumps(render_config(theirs))
+    assert str(owner.telegram_id) in json.dumps(render_config(theirs))
+
+
+@given(OWNERS)
+def test_the_lists_that_name_the_owner_are_all_that_loses_entries(owner: Owner) -> None:
+    members, theirs = (render_config(gateway_config(telegram_id=each)) for each in (NOBODY, owner.telegram_id))
+    before, after = dict(lists(members)), dict(lists(theirs))
+    assert {path for path in before if before[path] != after[path]} == set(OWNER_LISTS)
+
+
+def test_nobody_is_an_owner_that_telegram_never_has_and_javascript_counts() -> None:
+    assert 2**52 <= NOBODY < 2**53
+
+
+def merged(target: Any, patch: Any) -> Any:
+    """RFC 7396, which is what a gateway does with a patch."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merged(result.get(name), value)
+    return result
+
+
+def lists(value: Any, path: str = "") -> Iterator[tuple[str, list[Any]]]:
+    """The arrays in a configuration, by the path that OpenClaw gives them."""
+    for name, each in value.items() if isinstance(value, dict) else ():
+        below = f"{path}.{name}" if path else name
+        if isinstance(each, list):
+            yield below, each
+        yield from lists(each, below)

@@ -20,6 +20,11 @@ def test_echoes_in_more_than_one_piece() -> None:
     assert len(reply.pieces) > 2
 
 
+def test_a_job_is_told_apart_from_its_person() -> None:
+    assert reply_to(Asked(words="say good morning", scheduled=True)).text == "It is time: say good morning"
+    assert reply_to(Asked(words="wait 3", scheduled=True)).wait == 3
+
+
 def test_sees_pictures() -> None:
     assert said("", pictures=1).text == "I see 1 picture."
     assert said("my cats", pictures=2).text == "I see 2 pictures. You wrote: my cats"

@@ -12,7 +12,7 @@ from telegram import Bot, InputMediaPhoto, ReplyParameters
 from telegram.error import BadRequest
 
 from bot.front import metrics
-from bot.front.outbox import BotCall, Limits, Outbox, Rate
+from bot.front.outbox import BotCall, Limits, Outbox, Rate, rows
 from bot.front.outbox.calls import provisional_id, row_of
 from bot.front.outbox.wording import REPEAT_MARK
 from bot.store.tables import OutboxMessage, OutboxStatus, User, UserStatus, Wanted, Wish
@@ -334,7 +334,8 @@ async def test_finished_rows_keep_nothing_that_was_said(world: World) -> None:
     assert row.files is None
     assert "secret" not in str(row.response)
     async with world.context.database.write() as session:
-        await world.outbox.forget(session, mine.owner.id)
+        forgotten = await rows.forget(session, mine.owner.id, world.outbox.spool.folder)
+    assert forgotten.lines == ["1 outgoing message"]
     assert await world.rows() == []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bot.provisioner.state import InstanceState, derive_state
+from bot.store.states import InstanceState, derive_state
 from bot.store.tables import ContainerState, Instance, OperationKind
 
 

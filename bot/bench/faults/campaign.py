@@ -1,0 +1,220 @@
+"""`kill -9` of front, provisioner, engine and instances at random moments while people write.
+
+Whom it kills when, and what people write when, is drawn from one seed, so a failing campaign can be run again; the
+machine's own timing is not the same each time, so it may take a few runs to see the same thing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bot.bench.faults import remains as left
+from bot.bench.faults.account import Account, settle
+from bot.bench.faults.person import Habits, Person
+from bot.bench.faults.victims import Victim, engines, instances, kill_instance, kill_process
+from bot.bench.faults.world import Wants, World, world
+from bot.serve import Role
+
+_NAMES = (
+    *("Ada", "Grace", "Alan", "Edsger", "Barbara", "Donald", "Frances", "Ken", "Radia", "Niklaus", "Jean", "Tony"),
+    *("Margaret", "Dennis", "Karen", "John", "Adele", "Leslie", "Hedy", "Claude"),
+)
+_LOOK_EVERY = 1.0
+#: Seconds without a change after which nothing more is expected to come.
+_QUIET = 5.0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a campaign is run; times are seconds."""
+
+    seed: int
+    kills: int
+    people: int
+    #: Mean time between two messages of one person.
+    message_every: float
+    idle: float
+    pool: int
+    #: Mean time between two kills of each kind; for the engine, from its appearance on.
+    every: Mapping[Victim, float]
+    #: How long an instance is spared after it was killed: sooner would be a crash loop, which is something else.
+    spare: float
+    #: How long everything may take to settle after the last kill.
+    patience: float
+
+
+@dataclass
+class Outcome:
+    """What a campaign found."""
+
+    account: Account
+    leftovers: list[str]
+    kills: Counter[Victim]
+    seconds: float
+    departures: int
+
+
+@dataclass
+class _Kills:
+    """What is to be killed, and what was."""
+
+    most: int
+    done: Counter[Victim] = field(default_factory=Counter)
+    #: When each instance was killed last.
+    instances: dict[str, float] = field(default_factory=dict)
+    enough: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def count(self, victim: Victim) -> None:
+        self.done[victim] += 1
+        if self.done.total() >= self.most:
+            self.enough.set()
+
+
+async def run(shape: Shape, image: str | None, log: Path, tell: Callable[[str], None]) -> Outcome:
+    """Run a campaign to its end; `log` gets what the service logs, and each kill."""
+    draw = random.Random(shape.seed)  # noqa: S311 - to be drawn again
+    wants = Wants(image, shape.idle, shape.pool, webhook=draw.random() < 0.5)
+    async with world(wants, log, tell) as made:
+        everybody = await _people(made, shape)
+        kills = _Kills(shape.kills)
+        began = time.monotonic()
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            for person in everybody:
+                group.create_task(person.live(stop))
+            for victim in Victim:
+                group.create_task(_kill(made, shape, victim, kills, log))
+            group.create_task(_progress(kills, everybody, began, tell))
+            await kills.enough.wait()
+            tell("the last kill is done; people finish")
+            stop.set()
+        unsettled = await _settled(made, everybody, shape.patience, tell)
+        account = settle([await person.chat() for person in everybody])
+        leftovers = [*made.roles.crashes, *unsettled, *await left.remains(made)]
+        leftovers += await _everybody_leaves(made, everybody, shape.patience, tell)
+        departures = sum(person.departures for person in everybody)
+        return Outcome(account, leftovers, kills.done, time.monotonic() - began, departures)
+
+
+async def _people(made: World, shape: Shape) -> list[Person]:
+    everybody = []
+    for number in range(shape.people):
+        name = _NAMES[number % len(_NAMES)]
+        who = await made.people.new_user(first_name=name, user_id=7_000_000_000 + number)
+        # A third of them come and go, so that there is always something to make and to remove.
+        habits = Habits(shape.message_every, 1.5 * shape.idle, leaves=number % 3 == 2)
+        draw = random.Random(f"{shape.seed} {number}")  # noqa: S311 - to be drawn again
+        everybody.append(Person(made.people, who, habits, draw))
+    return everybody
+
+
+async def _kill(made: World, shape: Shape, victim: Victim, kills: _Kills, log: Path) -> None:
+    """Kill one kind until there were enough of all."""
+    draw = random.Random(f"{shape.seed} {victim}")  # noqa: S311 - to be drawn again
+    # On a slow machine more time passes between two starts, or nothing would ever be done.
+    mean = max(shape.every[victim], made.start if victim in (Victim.FRONT, Victim.PROVISIONER) else 0.0)
+    ways: Mapping[Victim, Callable[[], Awaitable[str | None]]] = {
+        Victim.FRONT: lambda: _kill_role(made, Role.FRONT),
+        Victim.PROVISIONER: lambda: _kill_role(made, Role.PROVISIONER),
+        Victim.ENGINE: lambda: _kill_engine(made, draw, mean),
+        Victim.INSTANCE: lambda: _kill_an_instance(made, shape, draw, kills),
+    }
+    while not kills.enough.is_set():
+        pause = draw.expovariate(1 / mean) if victim is not Victim.ENGINE else 0.0
+        await asyncio.sleep(pause)
+        if kills.enough.is_set():
+            return
+        who = await ways[victim]()
+        if who is None:
+            await asyncio.sleep(0.05)
+            continue
+        kills.count(victim)
+        with log.open("a") as written:
+            written.write(f"--- kill {kills.done.total()} at {time.time():.3f}: {victim} {who}\n")
+
+
+async def _kill_role(made: World, role: Role) -> str | None:
+    pid = made.roles.pid(role)
+    return str(pid) if made.roles.kill(role) else None
+
+
+async def _kill_engine(made: World, draw: random.Random, mean: float) -> str | None:
+    """One of the engine's processes, some time after it was seen first."""
+    if not engines(made.settings.state):
+        return None
+    await asyncio.sleep(draw.uniform(0.0, 2 * mean))
+    chance = draw.random()
+    there = engines(made.settings.state)
+    if not there:
+        return None
+    pid = there[int(chance * len(there))]
+    return str(pid) if kill_process(pid) else None
+
+
+async def _kill_an_instance(made: World, shape: Shape, draw: random.Random, kills: _Kills) -> str | None:
+    chance = draw.random()
+    at = time.monotonic()
+    spared = {name for name, killed in kills.instances.items() if at - killed < shape.spare}
+    there = [name for name in await instances(made.host.network) if name not in spared]
+    if not there:
+        return None
+    name = there[int(chance * len(there))]
+    if not await kill_instance(name):
+        return None
+    kills.instances[name] = at
+    return name
+
+
+async def _progress(kills: _Kills, everybody: list[Person], began: float, tell: Callable[[str], None]) -> None:
+    step = max(1, kills.most // 20)
+    told = 0
+    while not kills.enough.is_set():
+        await asyncio.sleep(_LOOK_EVERY)
+        if kills.done.total() // step > told:
+            told = kills.done.total() // step
+            who = ", ".join(f"{victim} {kills.done[victim]}" for victim in Victim)
+            messages = sum(len(person.sent) for person in everybody)
+            tell(
+                f"{kills.done.total()} of {kills.most} kills ({who}), {messages} messages, "
+                f"{time.monotonic() - began:.0f} s"
+            )
+
+
+async def _settled(made: World, everybody: list[Person], patience: float, tell: Callable[[str], None]) -> list[str]:
+    """Wait until everybody has their replies and nothing is under way, for a while; what is under way at the end."""
+    deadline = time.monotonic() + patience
+    quiet_since: float | None = None
+    waits: list[str] = []
+    while time.monotonic() < deadline:
+        waits = await left.under_way(made)
+        owed = [person for person in everybody if not await person.has_all_replies()]
+        if waits or owed:
+            quiet_since = None
+        elif quiet_since is None:
+            quiet_since = time.monotonic()
+        elif time.monotonic() - quiet_since >= _QUIET:
+            return []
+        await asyncio.sleep(_LOOK_EVERY)
+    tell(f"not settled within {patience:.0f} s")
+    return waits
+
+
+async def _everybody_leaves(
+    made: World, everybody: list[Person], patience: float, tell: Callable[[str], None]
+) -> list[str]:
+    tell("everybody deletes everything")
+    try:
+        async with asyncio.timeout(patience), asyncio.TaskGroup() as group:
+            for person in everybody:
+                group.create_task(person.delete())
+    except TimeoutError:
+        return ["somebody's deletion did not end"]
+    unsettled = await _settled(made, [], patience, tell)
+    gone = await left.remains_of_people(made, [person.who.id for person in everybody])
+    return [*unsettled, *gone, *await left.remains(made)]

@@ -1,0 +1,43 @@
+"""How somebody new comes to an instance of the pool: one conditional UPDATE, so no two people can get the same."""
+
+from __future__ import annotations
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from bot.store import now
+from bot.store.tables import ContainerState, Instance
+
+
+async def claim(session: AsyncSession, user_id: int, plan: str, image: str) -> str | None:
+    """Give the person the member that has waited longest, in the caller's transaction; None where none fits.
+
+    A member fits that is warm and asleep, of this plan and image, and not being worked on. Raises SQLAlchemy's
+    IntegrityError where the person has an instance by now.
+    """
+    free = or_(Instance.lease_owner.is_(None), Instance.lease_until < now())
+    fits = (
+        select(Instance.id)
+        .where(
+            Instance.user_id.is_(None),
+            Instance.warmed_at.is_not(None),
+            Instance.container == ContainerState.PAUSED,
+            Instance.failure.is_(None),
+            Instance.plan == plan,
+            Instance.image == image,
+            free,
+        )
+        .order_by(Instance.warmed_at)
+        .limit(1)
+        # PostgreSQL: whoever comes at the same time takes the next one, and does not wait to find this one taken.
+        .with_for_update(skip_locked=True)
+    )
+    claimed = await session.scalars(
+        update(Instance)
+        .where(Instance.id == fits.scalar_subquery(), Instance.user_id.is_(None))
+        # It is its person's from now on, and what the person brings reaches it with its next wake.
+        .values(user_id=user_id, created_at=now(), next_look_at=now())
+        .returning(Instance.id)
+        .execution_options(synchronize_session=False)
+    )
+    return claimed.one_or_none()

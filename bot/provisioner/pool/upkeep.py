@@ -1,0 +1,143 @@
+"""Keeps the pool at its size, in the background: one thing at a time, and only while nobody else needs the machine."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+from sqlalchemy import select
+
+from bot.credentials import new_instance_id
+from bot.provisioner.context import ProvisionerContext
+from bot.provisioner.decision import Action, Request
+from bot.provisioner.pool.size import FORGOTTEN, wanted_size
+from bot.provisioner.sleep import AWAKE_BYTES, Room, can_hold, may_wake, must_free, read_room
+from bot.store import now
+from bot.store.tables import ContainerState, Instance
+from bot.users.plans import PLANS
+
+_log = structlog.get_logger(__name__)
+
+#: The plan of people who come: members of any other would wait for nobody.
+PLAN = "standard"
+#: Seconds between two looks, and for which nobody's instance was worked on before one of the pool is.
+LOOK_EVERY = 5.0
+QUIET = 15.0
+#: Seconds after which a member is replaced by a fresh one.
+OLDEST = 7 * 24 * 3600.0
+#: Seconds until the next attempt after one that failed; doubled each time.
+_FIRST_PAUSE = 60.0
+_LONGEST_PAUSE = 3600.0
+
+Begin = Callable[[str, Request | None], bool]
+
+
+class Pool:
+    """Makes members and removes those that are of no use; whoever claims one has it worked on from then on."""
+
+    def __init__(
+        self,
+        context: ProvisionerContext,
+        begin: Begin,
+        busy: Callable[[], bool],
+        room: Callable[[], Room] = read_room,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`begin` has an instance brought to what it should be, or to what is asked for, in the background.
+
+        `busy`: whether any instance is being worked on, a member or somebody's.
+        """
+        self._context = context
+        self._begin = begin
+        self._busy = busy
+        self._room = room
+        self._clock = clock
+        self._not_before = clock() + QUIET
+        #: Members in a row that failed.
+        self._failed = 0
+        self._told = ""
+
+    async def run(self) -> None:
+        """Look every few seconds until cancelled; what was begun then is gone on with at the next start."""
+        while True:
+            await self.step()
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def step(self) -> None:
+        """Begin the one thing that is most needed, unless others go first."""
+        if self._busy():
+            self._not_before = max(self._not_before, self._clock() + QUIET)
+        if self._clock() < self._not_before or self._context.database.trouble.reason is not None:
+            return
+        members = await self._members()
+        for member in members:
+            if (useless := self._useless(member)) is not None:
+                if member.failure is not None:
+                    self._failed += 1
+                    self._not_before = self._clock() + min(_FIRST_PAUSE * 2 ** (self._failed - 1), _LONGEST_PAUSE)
+                self._begin(member.id, Request(Action.DELETE, useless))
+                return
+        wanted = wanted_size(await self._arrivals(), now(), self._context.settings.pool)
+        room = self._room()
+        if len(members) > wanted:
+            surplus = f"The pool has {len(members)} members and needs {wanted}."
+            self._begin(members[0].id, Request(Action.DELETE, surplus))
+        elif members and (hardship := must_free(room)):
+            # They are nobody's, so they go before anybody is put to sleep for it.
+            self._begin(members[0].id, Request(Action.DELETE, f"The machine is short of memory. {hardship.reason}"))
+        elif (begun := next((member for member in members if member.warmed_at is None), None)) is not None:
+            if (begun.next_look_at or 0.0) <= now():
+                self._begin(begun.id, None)
+        elif len(members) < wanted and self._has_room(room):
+            self._begin(await self._new_row(), None)
+        elif members:
+            self._failed = 0
+
+    def _has_room(self, room: Room) -> bool:
+        """Whether one more can be made, and sleep, and leave room for as much again."""
+        for verdict in (may_wake(room, 2 * AWAKE_BYTES), can_hold(room, 2 * AWAKE_BYTES)):
+            if not verdict:
+                if verdict.reason != self._told:
+                    _log.info("the warm pool waits for room", reason=verdict.reason)
+                    self._told = verdict.reason
+                return False
+        self._told = ""
+        return True
+
+    async def _members(self) -> Sequence[Instance]:
+        query = select(Instance).where(Instance.user_id.is_(None)).order_by(Instance.created_at)
+        async with self._context.database.read() as session:
+            return (await session.scalars(query)).all()
+
+    async def _arrivals(self) -> Sequence[float]:
+        query = select(Instance.created_at).where(
+            Instance.user_id.is_not(None), Instance.created_at > now() - FORGOTTEN
+        )
+        async with self._context.database.read() as session:
+            return (await session.scalars(query)).all()
+
+    async def _new_row(self) -> str:
+        member = Instance(id=new_instance_id(), user_id=None, plan=PLAN, image=self._image, created_at=now())
+        async with self._context.database.write() as session:
+            session.add(member)
+        return member.id
+
+    def _useless(self, member: Instance) -> str | None:
+        """Why nobody should get this one; None: somebody may."""
+        if member.failure is not None:
+            return f"It failed before anybody had it: {member.failure}"
+        if member.image != self._image:
+            return "It is of another image than new ones are."
+        if member.plan != PLAN or member.plan not in PLANS:
+            return f"It is of the plan {member.plan!r}, which nobody new gets."
+        if member.created_at < now() - OLDEST:
+            return "It has waited for so long that a fresh one takes its place."
+        if member.warmed_at is not None and member.container in (ContainerState.NONE, ContainerState.EXITED):
+            return "It is not warm any more."
+        return None
+
+    @property
+    def _image(self) -> str:
+        return self._context.settings.image or self._context.host.image

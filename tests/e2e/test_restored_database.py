@@ -1,0 +1,224 @@
+"""A database from yesterday: what it does not know is kept, told, given back, and removed only by its name."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete
+
+from bot.credentials import new_instance_id
+from bot.provisioner.leftovers import Kind, find_leftovers
+from bot.provisioner.openclaw import CONFIG_FILE
+from bot.provisioner.single import provisioning
+from bot.settings import Settings, load_settings
+from bot.store import Database, now
+from bot.store.tables import Address, Instance, Operation, OperationKind, User, UserStatus, Wanted, Wish
+from tests.e2e.conftest import Docker, DockerHost
+
+ADA, GRACE = 7_000_000_001, 7_000_000_002
+
+
+@dataclass
+class Zaki:
+    """A service's state folder and database on the session's host, with instances that only sleep."""
+
+    settings: Settings
+    database: Database
+    docker: Docker
+
+    async def admit(self, telegram_id: int) -> int:
+        """Somebody with a place; the number of their row."""
+        async with self.database.write() as session:
+            user = User(telegram_id=telegram_id, status=UserStatus.ACTIVE, created_at=now())
+            session.add(user)
+            await session.flush()
+            session.add(Wish(user_id=user.id, wanted=Wanted.AWAKE, asked_at=now()))
+            return user.id
+
+    async def make(self, user_id: int, instance_id: str) -> Instance:
+        """The person's instance, declared, with a configuration that names them."""
+        async with self.database.write() as session:
+            image = str(self.settings.image)
+            session.add(Instance(id=instance_id, user_id=user_id, plan="standard", image=image, created_at=now()))
+            user = await session.get_one(User, user_id)
+        async with provisioning(self.settings, self.database) as provisioner:
+            await provisioner.reconciler.declare(instance_id)
+        config = {"channels": {"telegram": {"allowFrom": [str(user.telegram_id)]}}}
+        home = self.settings.state / "home"
+        (home / CONFIG_FILE).parent.mkdir(parents=True, exist_ok=True)
+        (home / CONFIG_FILE).write_text(json.dumps(config))
+        self.docker("cp", f"{home}/.", f"{instance_id}:/home/node")
+        async with self.database.read() as session:
+            return await session.get_one(Instance, instance_id)
+
+    async def restore_yesterday(self, instance_id: str) -> None:
+        """A database from before the instance was made."""
+        async with self.database.write() as session:
+            await session.execute(delete(Instance).where(Instance.id == instance_id))
+            for table in (Address, Operation):
+                await session.execute(delete(table).where(table.instance_id == instance_id))
+
+    def command(self, *words: str) -> tuple[int, str]:
+        """Exit code of a `zaki` command, and what it said."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("ZAKI_")}
+        done = subprocess.run(
+            [Path(sys.executable).with_name("zaki"), *words],
+            env=environment | {"ZAKI_STATE": str(self.settings.state), "ZAKI_IMAGE": str(self.settings.image)},
+            cwd=self.settings.state,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+async def zaki(
+    docker: Docker, docker_host_stack: DockerHost, sleeping_image: str, tmp_path: Path
+) -> AsyncIterator[Zaki]:
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "host.json").write_text((docker_host_stack.state / "host.json").read_text())
+    settings = load_settings(
+        _env_file=None, state=state, telegram_token="1:a", telegram_api="http://127.0.0.1:9", image=sleeping_image
+    )
+    database = Database(settings.effective_database_url)
+    await database.migrate()
+    try:
+        yield Zaki(settings, database, docker)
+    finally:
+        await database.close()
+
+
+@pytest.fixture
+def names(docker: Docker) -> Iterator[list[str]]:
+    """Ids of two instances; what carries them is removed after the test."""
+    names = [new_instance_id(), new_instance_id()]
+    yield names
+    for name in names:
+        docker("rm", "-f", name, f"{name}-helper", check=False)
+        docker("volume", "rm", "-f", name, check=False)
+
+
+async def test_what_it_does_not_know_is_kept_and_given_back(zaki: Zaki, docker: Docker, names: list[str]) -> None:
+    ada, grace = await zaki.admit(ADA), await zaki.admit(GRACE)
+    first = await zaki.make(ada, names[0])
+    before = docker.inspect("container", names[0])
+    await zaki.restore_yesterday(names[0])
+
+    found = await find_leftovers(zaki.settings)
+    assert {(thing.kind, thing.subject) for thing in found.leftovers} == {(Kind.STRANGER, names[0])}
+    assert len(found.leftovers) == 3
+    code, said = zaki.command("doctor", "--fix", "--yes")
+    assert code == 0
+    assert f"zaki instance adopt {names[0]}" in said
+    assert docker.inspect("container", names[0]) == before
+    assert docker.inspect("volume", names[0]) is not None
+    assert (zaki.settings.state / "stacks" / names[0]).exists()
+
+    # It has never been started, and its address is not given away.
+    assert (await zaki.make(grace, names[1])).address != first.address
+
+    code, said = zaki.command("instance", "adopt", names[0], "--user", str(GRACE))
+    assert (code, str(ADA) in said) == (3, True)
+    code, said = zaki.command("instance", "adopt", names[1], "--user", str(ADA))
+    assert (code, "is known already" in said) == (1, True)
+    code, said = zaki.command("instance", "adopt", names[0], "--user", str(ADA))
+    assert code == 0, said
+    async with zaki.database.read() as session:
+        adopted = await session.get_one(Instance, names[0])
+        wish = await session.get_one(Wish, ada)
+    assert (adopted.user_id, adopted.address, adopted.image) == (ada, first.address, first.image)
+    assert wish.generation > adopted.met_generation
+    assert not (await find_leftovers(zaki.settings)).leftovers
+    code, said = zaki.command("instance", "up", names[0])
+    assert (code, "unchanged" in said) == (0, True), said
+    assert docker.inspect("container", names[0]) == before
+    code, said = zaki.command("doctor", "--fix", "--yes", names[0])
+    assert (code, "zaki instance rm" in said) == (3, True)
+
+
+async def test_whose_it_is_must_be_said_where_nothing_tells(zaki: Zaki, docker: Docker, names: list[str]) -> None:
+    await zaki.make(await zaki.admit(ADA), names[0])
+    await zaki.restore_yesterday(names[0])
+    docker("rm", "-f", names[0])
+    code, said = zaki.command("instance", "adopt", names[0], "--user", str(GRACE))
+    assert (code, "--yes" in said) == (2, True)
+    code, said = zaki.command("instance", "adopt", names[0], "--user", str(GRACE), "--yes")
+    assert code == 0, said
+    async with zaki.database.read() as session:
+        adopted = await session.get_one(Instance, names[0])
+        user = await session.get_one(User, adopted.user_id)
+    # A person whom the restored database did not know either.
+    assert (user.telegram_id, user.status) == (GRACE, UserStatus.ACTIVE)
+    code, said = zaki.command("instance", "up", names[0])
+    assert code == 0, said
+    assert (
+        CONFIG_FILE.encode()
+        in subprocess.run(["docker", "cp", f"{names[0]}:/home/node", "-"], capture_output=True, check=True).stdout
+    )
+
+
+async def test_only_its_name_removes_what_may_hold_files(zaki: Zaki, docker: Docker, names: list[str]) -> None:
+    for name, telegram_id in zip(names, (ADA, GRACE), strict=True):
+        await zaki.make(await zaki.admit(telegram_id), name)
+        await zaki.restore_yesterday(name)
+    code, said = zaki.command("doctor", "--fix", names[0])
+    assert (code, "--yes" in said) == (2, True)
+    assert docker.inspect("volume", names[0]) is not None
+    code, said = zaki.command("doctor", "--fix", names[0], "--yes", "--json")
+    assert code == 0, said
+    assert docker.inspect("container", names[0]) is None
+    assert docker.inspect("volume", names[0]) is None
+    assert not (zaki.settings.state / "stacks" / names[0]).exists()
+    assert docker.inspect("volume", names[1]) is not None
+    code, said = zaki.command("doctor", "--fix", names[0], "--yes")
+    assert (code, f"nothing of {names[0]}" in said) == (1, True)
+
+
+async def test_what_holds_nothing_is_removed_and_what_is_broken_repaired(
+    zaki: Zaki, docker: Docker, docker_host_stack: DockerHost, names: list[str], tmp_path: Path
+) -> None:
+    ada, gone = await zaki.admit(ADA), names[1]
+    await zaki.make(ada, names[0])
+    docker("rm", "-f", names[0])
+    label = f"zaki.host_file={zaki.settings.state / 'host.json'}"
+    extra = f"{docker_host_stack.spec.network}x"
+    async with zaki.database.write() as session:
+        session.add(Address(address="10.1.1.1", number=1, instance_id=gone, released_at=None))
+        session.add(Operation(instance_id=gone, kind=OperationKind.CREATE, started_at=now()))
+        session.add(Operation(instance_id=names[0], kind=OperationKind.CREATE, started_at=now()))
+    spool = zaki.settings.state / "spool"
+    spool.mkdir()
+    (spool / f"{gone}.lost").write_bytes(b"x")
+    os.utime(spool / f"{gone}.lost", (1.0, 1.0))
+    (zaki.settings.state / "stacks" / gone).mkdir(parents=True)
+    image = str(zaki.settings.image)
+    docker("create", "--name", f"{gone}-helper", "--label", f"zaki.helper={gone}", "--network=none", image)
+    docker("network", "create", "--internal", "--label", label, extra)
+    try:
+        code, said = zaki.command("doctor", "--fix")
+        assert (code, "--yes" in said) == (2, True)
+        assert docker.inspect("network", extra) is not None
+        code, said = zaki.command("doctor", "--fix", "--yes")
+        assert code == 0, said
+        assert docker.inspect("network", extra) is None
+    finally:
+        docker("network", "rm", extra, check=False)
+    assert docker.inspect("container", f"{gone}-helper") is None
+    assert docker.inspect("container", names[0]) is not None
+    assert list(spool.iterdir()) == []
+    assert not (zaki.settings.state / "stacks" / gone).exists()
+    async with zaki.database.read() as session:
+        assert (await session.get_one(Address, "10.1.1.1")).instance_id is None
+    assert not (await find_leftovers(zaki.settings)).leftovers
+    code, said = zaki.command("doctor", "--fix")
+    assert (code, "nothing to bring in order" in said) == (0, True)
