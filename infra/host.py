@@ -1,4 +1,4 @@
-"""A host, as far as instances need one: their bridge, their image's identity, and the file that tells the services."""
+"""A host, as far as instances need one: bridge, swap, their image's identity, and the file that tells the services."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pulumi_docker as docker
 
 from infra.network import declare_bridge
 from infra.spec import HostSpec, is_digest
+from infra.swap import declare_swap
 
 #: A reader sees the old file or the new one, never a part.
 _WRITE = """\
@@ -41,6 +42,7 @@ class HostStack(pulumi.ComponentResource):
         # First, so that a host without an image gets nothing at all.
         image = _identity(spec, self)
         self.network = declare_bridge(spec, pulumi.ResourceOptions(parent=self))
+        declare_swap(spec, pulumi.ResourceOptions(parent=self))
         self.facts = pulumi.Output.all(network=self.network.name, image=image).apply(
             lambda known: (
                 json.dumps(

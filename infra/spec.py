@@ -28,8 +28,11 @@ PIDS_LABEL = "zaki.pids"
 NETWORK_LABEL = "zaki.network"
 RESERVED_LABELS = frozenset({INSTANCE_LABEL, STACK_LABEL, PLAN_LABEL, PIDS_LABEL, NETWORK_LABEL})
 
-#: Inline, so that no image and no volume can lack it: Node.js ends where a file to load first is missing.
-_KEEP_WORKERS = b64encode((Path(__file__).parent / "keep_workers.mjs").read_bytes()).decode()
+#: Inline, so that no image and no volume can lack one: Node.js ends where a file to load first is missing.
+_LOADED_FIRST = " ".join(
+    f"--import=data:text/javascript;base64,{b64encode((Path(__file__).parent / name).read_bytes()).decode()}"
+    for name in ("keep_workers.mjs", "send_again.mjs")
+)
 
 #: Where the volume of an instance is, who it runs as, what its environment says, and the rest that it may write to.
 HOME = "/home/node"
@@ -41,7 +44,7 @@ ENVIRONMENT = (
     f"OPENCLAW_CONFIG_PATH={HOME}/.openclaw/openclaw.json",
     "OPENCLAW_DISABLE_BONJOUR=1",
     "OPENCLAW_NO_RESPAWN=1",
-    f"NODE_OPTIONS=--import=data:text/javascript;base64,{_KEEP_WORKERS}",
+    f"NODE_OPTIONS={_LOADED_FIRST}",
 )
 TMPFS = MappingProxyType({"/tmp": "rw,nosuid,nodev,size=256m,mode=1777"})  # noqa: S108
 
@@ -58,6 +61,9 @@ _LABEL_KEY = re.compile(r"[a-z][a-z0-9._-]{0,62}")
 _LABEL_VALUE = re.compile(r"[ -~]{0,255}")
 _PATH = re.compile(r"(?:~/|/)[^\x00-\x1f]{1,1000}")
 _MEMORY_CEILING_MIB = 1 << 20
+_SWAP_CEILING_MIB = 1 << 24
+#: A value that the machine itself decides about.
+_AUTO = "auto"
 _PIDS = range(64, 32769)
 
 
@@ -177,7 +183,7 @@ class InstanceSpec:
 
 @dataclass(frozen=True, slots=True)
 class HostSpec:
-    """A host, as far as instances need one: their bridge, their image, and the file that tells the services of both."""
+    """A host, as far as instances need one: bridge, image, swap, and the file that tells the services of it."""
 
     #: A reference such as `zaki/openclaw:2026.9.6` that Docker has locally, or a digest, which is pulled if need be.
     image: str
@@ -190,6 +196,8 @@ class HostSpec:
     #: From which Docker itself may give addresses; None: the last part of the subnet, 10.86.255.0/24 by default.
     docker_range: IPv4Network | None = None
     runtime: str = "runc"
+    #: Swap that the machine has at least; 0 leaves it as it is, None is as much as it has memory, if it lets us.
+    host_swap_mib: int | None = None
 
     def __post_init__(self) -> None:
         if self.docker_range is None and self.subnet.prefixlen <= 24:
@@ -206,6 +214,11 @@ class HostSpec:
             raise SpecError(f"docker_range is {self.docker_range}; give a part of the subnet {self.subnet}.")
         if self.gateway in self.docker_range:
             raise SpecError(f"docker_range is {self.docker_range}; it must leave the gateway {self.gateway} out.")
+        if self.host_swap_mib is not None and not 0 <= self.host_swap_mib <= _SWAP_CEILING_MIB:
+            raise SpecError(
+                f"host_swap_mib is {self.host_swap_mib}; give a number up to {_SWAP_CEILING_MIB}, "
+                f"0 to leave the machine's swap alone, or {_AUTO}."
+            )
 
     @property
     def gateway(self) -> IPv4Address:
@@ -233,6 +246,7 @@ class HostSpec:
             subnet=values.network("subnet") or IPv4Network("10.86.0.0/16"),
             docker_range=values.network("docker_range"),
             runtime=values.text("runtime", "runc"),
+            host_swap_mib=None if values.text("host_swap_mib", _AUTO) == _AUTO else values.integer("host_swap_mib", 0),
         )
 
     def to_config(self) -> dict[str, str]:
@@ -245,6 +259,7 @@ class HostSpec:
             subnet=str(self.subnet),
             docker_range=str(self.docker_part),
             runtime=self.runtime,
+            host_swap_mib=_AUTO if self.host_swap_mib is None else str(self.host_swap_mib),
         )
 
 

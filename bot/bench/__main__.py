@@ -40,6 +40,40 @@ def new_user(
     _run(lambda report, tell: measure(rounds, report, tell), as_json=as_json)
 
 
+@app.command("wake")
+def wake(
+    as_json: AsJson = False,
+    rounds: Annotated[int, typer.Option(min=1, help="How many times each is measured.")] = 3,
+) -> None:
+    """From a message to the first reply of an instance that is awake, asleep and stopped; and to the sign of typing."""
+    from bot.bench.wake import measure
+
+    _run(lambda report, tell: measure(rounds, report, tell), as_json=as_json)
+
+
+@app.command("density")
+def density(
+    as_json: AsJson = False,
+    sleepers: Annotated[int, typer.Option(min=1, help="How many instances are put to sleep and measured.")] = 3,
+) -> None:
+    """What a sleeping instance takes of memory and swap, and how many this machine holds."""
+    from bot.bench.density import measure
+
+    _run(lambda report, tell: measure(sleepers, report, tell), as_json=as_json)
+
+
+@app.command("idle")
+def idle(
+    as_json: AsJson = False,
+    instances: Annotated[int, typer.Option(min=1, help="How many instances rest.")] = 1000,
+    seconds: Annotated[float, typer.Option(min=60, help="For how long they are looked after.")] = 300,
+) -> None:
+    """What it costs to look after instances that rest: processor time of the service and of Docker."""
+    from bot.bench.idle import measure
+
+    _run(lambda report, tell: measure(instances, seconds, report, tell), as_json=as_json)
+
+
 @app.command("hot-path")
 def hot_path(
     as_json: AsJson = False,

@@ -43,7 +43,7 @@ async def forwarding(address: str, port: int | None = None, ports: range = PORTS
         except OSError:
             continue
     else:
-        which = f"port {port} is" if port is not None else f"of the ports {ports[0]} to {ports[-1]} none is"
+        which = f"port {port} is not" if port is not None else f"of the ports {ports[0]} to {ports[-1]} none is"
         raise CliError(f"On 127.0.0.1 {which} free; end what listens there, or give another with --port.")
     try:
         yield candidate

@@ -102,7 +102,7 @@ async def user_rows(session: AsyncSession, where: ColumnElement[bool] | None = N
 
 async def user_details(session: AsyncSession, who: str) -> Row:
     """One person by Telegram id, @username or instance; raises :class:`CliError` where there is none."""
-    if who.isdigit():
+    if who.isascii() and who.isdigit() and len(who) < 19:
         where: ColumnElement[bool] = User.telegram_id == int(who)
     elif who.startswith("u-"):
         where = Instance.id == who

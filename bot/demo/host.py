@@ -48,7 +48,8 @@ async def remove_host(state: Path) -> None:
 def demo_host(host: HostSpec, state: Path, subnet: IPv4Network) -> HostSpec:
     """The host as it is declared for a real service, but with the demo's own bridge."""
     name = f"zaki-{_digest(state).hex()[:8]}"
-    return dataclasses.replace(host, network=name, bridge=name, subnet=subnet, docker_range=None)
+    # The machine's swap is a real host's to declare: scripts/setup brings what a demo needs.
+    return dataclasses.replace(host, network=name, bridge=name, subnet=subnet, docker_range=None, host_swap_mib=0)
 
 
 def free_subnet(state: Path, routes: str) -> IPv4Network:

@@ -57,7 +57,7 @@ Replies are kept until Telegram has them, and for a short while after.
 
 To answer, your assistant sends your conversation to the AI model that the people who run this bot have chosen.
 
-/delete removes all of it. What stays are counts of model use under a random number that points to nobody."""
+/delete removes all of it and tells you what that was. What stays are counts of model use under a random number that points to nobody."""
 
 _CONFIRM = """\
 <b>Delete your assistant?</b>
@@ -67,6 +67,8 @@ Nobody can bring them back. This chat itself stays on Telegram until you clear i
 _CONFIRM_STORED = """\
 <b>Delete what is stored about you?</b>
 You have no assistant here; what is stored is your Telegram id, name, username and language, and when you wrote."""
+
+_DELETING = "Deleting your assistant…"
 
 #: The end of the sentence “Your assistant …”.
 _STATES = {
@@ -116,6 +118,10 @@ class Commands:
     async def confirm_deletion(self, session: AsyncSession, user: User, press: Press, message_id: int) -> None:
         """The answer to the question that /delete asks."""
         decision, _, asked_at = press.argument.partition(".")
+        wish = await session.get(Wish, user.id)
+        if wish is not None and wish.wanted == Wanted.ABSENT:
+            await self._talk.edit(session, user.telegram_id, message_id, _DELETING)
+            return
         if decision != "yes":
             await self._talk.edit(session, user.telegram_id, message_id, "Nothing was deleted.")
             return
@@ -128,7 +134,7 @@ class Commands:
         await self._notices.drop(session, telegram_id)
         done = await farewell.begin(session, user, self._outbox.spool.folder)
         if done is None:
-            await self._talk.edit(session, telegram_id, message_id, "Deleting your assistant…")
+            await self._talk.edit(session, telegram_id, message_id, _DELETING)
             return
         self._outbox.discard_after(session, done.files)
         if done.goodbye is not None:

@@ -19,7 +19,7 @@ from bot.front.batches import Batches
 from bot.front.context import FrontContext
 from bot.front.updates import Arrival
 from bot.store import now
-from bot.store.tables import InboxStatus, InboxUpdate, Recipient, TimelineEntry
+from bot.store.tables import Announcement, InboxStatus, InboxUpdate, Recipient, TimelineEntry
 from bot.timeline import Stage, note_all
 
 _log = structlog.get_logger(__name__)
@@ -80,7 +80,7 @@ class Inbox:
         return await self._batches.add(arrivals) if arrivals else 0
 
     async def sweep(self) -> None:
-        """Remove what was settled long ago and old timelines, a bounded number at a time, until cancelled."""
+        """Remove what was settled or told long ago and old timelines, a bounded number at a time, until cancelled."""
         while True:
             more = await self.sweep_once() >= _SWEEP_AT_MOST
             await asyncio.sleep(_SWEEP_PAUSE if more else _SWEEP_EVERY)
@@ -97,7 +97,10 @@ class Inbox:
         # The oldest are the first: looking at more than those would be a scan.
         oldest = select(TimelineEntry.id, TimelineEntry.at).order_by(TimelineEntry.id).limit(_SWEEP_AT_MOST).subquery()
         told = select(oldest.c.id).where(oldest.c.at < at - _KEEP_TIMELINE)
+        news = select(Announcement.id, Announcement.told_at).order_by(Announcement.id).limit(_SWEEP_AT_MOST).subquery()
+        announced = select(news.c.id).where(news.c.told_at < at - _KEEP_SETTLED)
         async with self._database.write() as session:
+            await session.execute(delete(Announcement).where(Announcement.id.in_(announced)))
             updates = await session.execute(delete(InboxUpdate).where(InboxUpdate.id.in_(settled)))
             entries = await session.execute(delete(TimelineEntry).where(TimelineEntry.id.in_(told)))
         return max(_rows(updates), _rows(entries))

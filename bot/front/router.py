@@ -247,9 +247,13 @@ class Router:
             # What is handed over now could not be recorded, and would be handed over again and again.
             return _AFTER_ERROR
         view = await self._looks.add(lane.telegram_id)
-        if view.leaving:
-            return await self._end_leaving(lane, view)
         row = view.row
+        if view.leaving:
+            if row is not None and row.recipient == Recipient.ZAKI and row.kind == "callback_query":
+                # The person's app waits for an answer; all else is the beginning of something new.
+                await self._handle(row)
+                return 0.0
+            return await self._end_leaving(lane, view)
         if row is not None:
             if row.expires_at <= now():
                 await self._expire(view)

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 
 import httpx
 import structlog
-from sqlalchemy import and_, false, func, not_, select, update
+from sqlalchemy import and_, false, func, not_, or_, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from bot.credentials import ArchiveKey, FrontKey, GatewayKey, load_key, new_instance_id
@@ -46,8 +46,12 @@ _BACKGROUND = 8
 RESYNC_EVERY = 60.0
 #: Seconds between looks at the machine's memory.
 _RELIEVE_EVERY = 5.0
+#: Seconds for which one that would not sleep is not asked again.
+_SPARED_FOR = 60.0
 _RETRY_AFTER = 5.0
 _RETRY_AT_MOST = 300.0
+#: Seconds between starts of a loop that fails at once; what Docker's return brings is seen within them.
+_PAUSE_AT_MOST = 15.0
 
 
 class Provisioner:
@@ -67,6 +71,8 @@ class Provisioner:
         #: Those of them that nobody waits for.
         self._background: set[str] = set()
         self._failures: dict[str, int] = {}
+        #: Until when, by the event loop's clock, one that would not sleep is not asked again while memory is short.
+        self._spared: dict[str, float] = {}
         #: When, by the event loop's clock, one may be tried again whose last try failed.
         self._not_before: dict[str, float] = {}
         self._slots = asyncio.Semaphore(CONCURRENCY)
@@ -228,6 +234,8 @@ class Provisioner:
         query = (
             select(Instance.id)
             .outerjoin(User, User.id == Instance.user_id)
+            # The pool itself says when one of its members is made.
+            .where(or_(Instance.user_id.is_not(None), Instance.warmed_at.is_not(None)))
             .where(Instance.next_look_at <= now(), Instance.id.not_in(list(self._working)))
             .order_by(User.last_message_at.desc().nulls_last())
             .limit(room)
@@ -259,8 +267,11 @@ class Provisioner:
             await self._look_again(instance_id, _RETRY_AFTER)
         except InstanceStumbled as stumbled:
             await self._look_again(instance_id, stumbled.pause)
-        except (InstanceBroken, Refused):
+        except InstanceBroken:
             pass  # recorded, where people look for it
+        except Refused as refused:
+            self._spared[instance_id] = asyncio.get_running_loop().time() + _SPARED_FOR
+            _log.info("an instance was not put to sleep", instance=instance_id, reason=str(refused))
         except Exception as error:
             count = self._failures[instance_id] = self._failures.get(instance_id, 0) + 1
             delay = min(_RETRY_AFTER * 2 ** (count - 1), _RETRY_AT_MOST)
@@ -325,6 +336,7 @@ class Provisioner:
             Instance.fenced_at,
             Instance.failure,
             Instance.next_look_at,
+            Instance.repairs,
             Wish.wanted,
         ).outerjoin(Wish, Wish.user_id == Instance.user_id)
         async with self._database.read() as session:
@@ -344,7 +356,9 @@ class Provisioner:
                     changes["ready_at"] = None
             rests = row.resting_since is not None or row.wanted == Wanted.STOPPED
             orderly = (not up) if rests else (up and row.ready_at is not None and row.fenced_at is None)
-            if row.failure is None and (row.next_look_at is None or (not orderly and "container" in changes)):
+            pausing = state is ContainerState.EXITED and row.repairs > 0
+            late = row.next_look_at is None or (not orderly and not pausing and row.next_look_at > now() + RESYNC_EVERY)
+            if late and row.failure is None:
                 changes["next_look_at"] = now()
             if changes:
                 async with self._database.write() as session:
@@ -370,7 +384,8 @@ class Provisioner:
 
     async def _put_to_sleep(self, reason: str) -> None:
         """Begin to put the instance to sleep that has been idle for the longest."""
-        idle_since = func.coalesce(User.last_message_at, 0.0)
+        at = asyncio.get_running_loop().time()
+        self._spared = {instance_id: until for instance_id, until in self._spared.items() if until > at}
         query = (
             select(Instance.id)
             .join(User, User.id == Instance.user_id)
@@ -379,9 +394,9 @@ class Provisioner:
                 Instance.ready_at < now() - SOUND_AFTER,
                 Instance.fenced_at.is_(None),
                 Instance.failure.is_(None),
-                Instance.id.not_in(list(self._working)),
+                Instance.id.not_in([*self._working, *self._spared]),
             )
-            .order_by(idle_since)
+            .order_by(func.coalesce(User.last_message_at, 0.0))
             .limit(1)
         )
         async with self._database.read() as session:
@@ -394,11 +409,18 @@ class Provisioner:
             await decisions.note(session, instance_id, "wait", reason)
 
     async def _forever(self, loop: Callable[[], Awaitable[None]]) -> None:
-        """Run a loop again whenever it ends: the Docker daemon may be restarted under us."""
+        """Run a loop again whenever it ends: the Docker daemon may be restarted under us, or be away for long."""
+        pause = LOOK_AGAIN
         while True:
+            began = asyncio.get_running_loop().time()
             try:
                 await loop()
+                pause = LOOK_AGAIN
             except Exception as error:
+                ran_well = asyncio.get_running_loop().time() - began > _PAUSE_AT_MOST
+                pause = LOOK_AGAIN if ran_well else min(2 * pause, _PAUSE_AT_MOST)
                 if self._database.trouble.reason is None:
-                    _log.warning("a loop of the provisioner failed; it is started again", error=str(error))
-            await asyncio.sleep(LOOK_AGAIN)
+                    _log.warning(
+                        "a loop of the provisioner failed; it is started again", after_seconds=pause, error=str(error)
+                    )
+            await asyncio.sleep(pause)

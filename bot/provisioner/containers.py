@@ -14,10 +14,12 @@ from typing import Any
 
 import aiodocker
 import aiohttp
+from aiodocker.events import DockerEvents
 from aiodocker.exceptions import DockerError
 
 from bot.provisioner.openclaw import HOME
 from bot.provisioner.shape import Shape
+from bot.provisioner.trouble import in_plain_words
 from bot.store.tables import ContainerState
 from infra.spec import HOST_LABEL, INSTANCE_LABEL, NETWORK_LABEL
 
@@ -228,6 +230,20 @@ class Containers:
             if error.status != 404:
                 raise _refused(f"stop {instance_id}", error) from None
 
+    async def kill(self, instance_id: str) -> None:
+        """End it at once, for what is removed anyway; a stopped or missing container is fine."""
+        try:
+            container = self._docker.containers.container(instance_id)
+            found = await container.show()
+            if found["State"]["Paused"]:
+                await container.unpause()
+            if found["State"]["Running"]:
+                await container.kill()
+        except DockerError as error:
+            # 409: it has just ended by itself.
+            if error.status not in (404, 409):
+                raise _refused(f"end {instance_id}", error) from None
+
     async def put_files(self, instance_id: str, files: list[FileInVolume]) -> None:
         """Write files into the volume through the archive API, all owned by the gateway's user, mode 0600."""
         try:
@@ -242,12 +258,16 @@ class Containers:
             async with self._docker._query(
                 f"containers/{instance_id}/archive", method="GET", params={"path": f"{HOME}/{path}"}
             ) as response:
-                head = await response.content.read(_READ_LIMIT + 2 * tarfile.BLOCKSIZE)
-                while len(head) < _READ_LIMIT + 2 * tarfile.BLOCKSIZE:
-                    more = await response.content.read(_READ_LIMIT)
-                    if not more:
-                        break
-                    head += more
+                try:
+                    head = await response.content.read(_READ_LIMIT + 2 * tarfile.BLOCKSIZE)
+                    while len(head) < _READ_LIMIT + 2 * tarfile.BLOCKSIZE:
+                        more = await response.content.read(_READ_LIMIT)
+                        if not more:
+                            break
+                        head += more
+                finally:
+                    # aiodocker leaves that to us, and until then Docker keeps the container locked.
+                    response.close()
         except DockerError as error:
             if error.status == 404:
                 return None
@@ -490,7 +510,8 @@ class Containers:
         """
         try:
             shown = await (await self._docker.networks.get(network)).show()
-            attached = await self._docker.containers.list(all=True, filters=json.dumps({"network": [shown["Id"]]}))
+            # By its name: one that never ran does not know the network's id yet.
+            attached = await self._docker.containers.list(all=True, filters=json.dumps({"network": [network]}))
         except DockerError as error:
             if error.status == 404:
                 raise ContainerError(f"The network {network} is missing; declare it with `zaki host up`.") from None
@@ -502,7 +523,8 @@ class Containers:
         }
         for container in attached:
             # One that does not run has no address, and takes the fixed one when it is started.
-            fixed = (container["NetworkSettings"]["Networks"][network].get("IPAMConfig") or {}).get("IPv4Address")
+            on = container["NetworkSettings"]["Networks"].get(network) or {}
+            fixed = (on.get("IPAMConfig") or {}).get("IPv4Address")
             if fixed and container["Names"] != [f"/{besides}"]:
                 taken.add(fixed)
         return taken
@@ -544,12 +566,26 @@ class Containers:
                 raise ContainerError(f"{instance_id} has no container, so there is no log.") from None
             raise _refused(f"read the log of {instance_id}", error) from None
 
-    async def deaths(self) -> AsyncIterator[str]:
-        """Ids of instances whose container has just ended, for as long as the daemon answers."""
+    async def deaths(self) -> AsyncGenerator[str, None]:
+        """Ids of instances whose container has just ended, for as long as the daemon answers.
+
+        Raises :class:`ContainerError` where it does not answer at all.
+        """
         wanted = {"type": ["container"], "event": ["die"], "label": [INSTANCE_LABEL]}
-        subscriber = self._docker.events.subscribe(filters=json.dumps(wanted))
-        while (event := await subscriber.get()) is not None:
-            yield event["Actor"]["Attributes"][INSTANCE_LABEL]
+        # The library's own, shared one stays ended once its daemon was away.
+        events = DockerEvents(self._docker)
+        subscriber = events.subscribe(filters=json.dumps(wanted))
+        following = events.task
+        assert following is not None  # noqa: S101 - the subscription has begun it
+        try:
+            while (event := await subscriber.get()) is not None:
+                yield event["Actor"]["Attributes"][INSTANCE_LABEL]
+            await following
+        except DockerError as error:
+            raise _refused("tell which containers end", error) from None
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
 
 
 def _archive(files: list[FileInVolume]) -> bytes:
@@ -584,4 +620,4 @@ def _own(entry: tarfile.TarInfo) -> None:
 
 
 def _refused(what: str, error: DockerError) -> ContainerError:
-    return ContainerError(f"Docker did not {what}: {error.message}.")
+    return ContainerError(f"Docker did not {what}: {in_plain_words(str(error.message)).rstrip('.')}.")

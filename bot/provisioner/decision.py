@@ -20,6 +20,8 @@ LOOK_PENDING = 30.0
 #: Seconds without anything to do after which one falls asleep that nobody wrote to; a late job begins within three
 #: minutes of a start.
 UNASKED_IDLE = 240.0
+#: Seconds without anything to do before one that is not as declared is made so, which starts it anew.
+MEND_IDLE = 60.0
 #: Seconds between the notice of a long sleep and the sleep.
 NOTICE = 6 * 3600.0
 #: Probes in a row that a gateway may leave unanswered.
@@ -146,9 +148,11 @@ def _needed(facts: Facts, wish: Wish) -> Decision | None:
         return Decision(Action.WAKE, "Somebody asked for it." if not facts.pending else "A message waits for it.")
     if instance.failure is not None:
         return _nothing(facts, instance.failure)
-    if facts.drift is not None and (instance.resting_since is None or facts.container is ContainerState.RUNNING):
-        # One at rest is mended by its next wake, which makes all of it as declared.
-        return Decision(Action.WAKE, f"It was changed by hand: {facts.drift}")
+    # One at rest is mended by its next wake, which makes all of it as declared; one at work is not disturbed.
+    rests = instance.resting_since is not None and facts.container is not ContainerState.RUNNING
+    at_work = facts.up and _active(facts) > facts.now - MEND_IDLE
+    if facts.drift is not None and not rests and not at_work:
+        return Decision(Action.WAKE, f"It is not as declared: {facts.drift}")
     if facts.up:
         if facts.missed >= PROBES_MISSED:
             return Decision(Action.RESTART, f"It left {facts.missed} probes in a row unanswered.")
@@ -173,20 +177,22 @@ def _awake(facts: Facts) -> Decision:
     instance, now, plan = facts.instance, facts.now, facts.plan
     ready_at = instance.ready_at or now
     word = max(ready_at, _past(facts.last_word, now))
-    active = max(word, _past(facts.last_turn, now))
+    active = _active(facts)
     # Nobody wrote to it before it woke, so it woke for a job, or because it was awake before a crash.
     idle = plan.idle if _past(facts.last_word, now) > ready_at - plan.idle else min(plan.idle, UNASKED_IDLE)
     if facts.request is not None and facts.request.action is Action.SLEEP:
         if facts.pending:
             return _nothing(facts, "A message waits for it, so it stays awake.")
-        return _rest(facts, facts.request.reason, force=False)
+        if facts.awake_until is None:
+            return _rest(facts, facts.request.reason, force=False)
     if facts.awake_until is not None:
         return _nothing(facts, f"Its person asked that it stays awake until {_clock(facts.awake_until)}.")
     sleeps_at = min(active + idle, word + max(plan.awake, plan.idle))
     if facts.pending:
         return _nothing(facts, "A message is on its way to it.", now + LOOK_PENDING)
     if now < sleeps_at:
-        return _nothing(facts, f"It is awake, and sleeps at {_clock(sleeps_at)} unless something comes.", sleeps_at)
+        looks = [sleeps_at] if facts.drift is None else [sleeps_at, active + MEND_IDLE]
+        return _nothing(facts, f"It is awake, and sleeps at {_clock(sleeps_at)} unless something comes.", *looks)
     if now >= word + max(plan.awake, plan.idle):
         return _rest(facts, f"Its person has been silent for {_span(now - word)}, however busy it is.", force=True)
     return _rest(facts, f"It has been idle for {_span(now - active)}.", force=False)
@@ -229,6 +235,12 @@ def _nothing(facts: Facts, reason: str, *looks: float) -> Decision:
     if facts.awake_until is not None:
         times.append(facts.awake_until)
     return Decision(Action.NOTHING, reason, max(facts.now + 1.0, min(times)))
+
+
+def _active(facts: Facts) -> float:
+    """When it had something to do last."""
+    ready_at = facts.instance.ready_at or facts.now
+    return max(ready_at, _past(facts.last_word, facts.now), _past(facts.last_turn, facts.now))
 
 
 def _past(at: float | None, now: float) -> float:

@@ -32,13 +32,13 @@ def drift(observed: Observed, spec: InstanceSpec) -> str | None:
 
 
 def _differences(shape: Shape, spec: InstanceSpec, *, live: bool) -> Iterator[str]:
-    yield from _identity(shape, spec)
+    yield from _identity(shape, spec, live=live)
     yield from _network(shape, spec)
     yield from _limits(shape, spec, live=live)
     yield from _confinement(shape, spec)
 
 
-def _identity(shape: Shape, spec: InstanceSpec) -> Iterator[str]:
+def _identity(shape: Shape, spec: InstanceSpec, *, live: bool) -> Iterator[str]:
     if spec.image not in (shape.image, shape.image_name):
         yield f"It runs the image {shape.image_name}, not {spec.image}."
     labels = {INSTANCE_LABEL: spec.id, STACK_LABEL: spec.id, PLAN_LABEL: spec.plan, PIDS_LABEL: str(spec.pids)}
@@ -47,7 +47,8 @@ def _identity(shape: Shape, spec: InstanceSpec) -> Iterator[str]:
             yield f"Its label {name} is {_or_missing(shape.labels.get(name))}, not {value}."
     if shape.user != USER:
         yield f"It runs as the user {shape.user or 'root'}, not {USER}."
-    if lost := sorted(set(ENVIRONMENT) - shape.environment):
+    # No hand changes it, a newer program does; and that is no reason to cut anybody off.
+    if not live and (lost := sorted(set(ENVIRONMENT) - shape.environment)):
         yield f"Its environment lacks {lost[0].partition('=')[0]}."
     if (wanted := {("volume", spec.id, HOME)}) != shape.mounts:
         other = sorted(shape.mounts ^ wanted)[0]

@@ -19,15 +19,17 @@ from bot.store.tables import ContainerState, Instance
 from bot.users.plans import Plan
 
 #: Seconds before a job is due at which the wake begins. Asleep: a thaw takes a second or two, more where memory is
-#: short. Not running: 10 to 15 seconds to readiness, and what is due before then runs only two minutes after the start.
-#: Archived: the files come back first.
+#: short. Not running: 10 to 15 seconds to readiness, a minute where the machine is busy, and what is due before then
+#: runs only two minutes after the start. Archived: the files come back first.
 _LEAD_ASLEEP = 20.0
-_LEAD_STOPPED = 60.0
+_LEAD_STOPPED = 90.0
 _LEAD_ARCHIVED = 300.0
 #: Seconds over which the wakes for jobs of the same minute are spread: people like full hours.
 _SPREAD = 60
 #: Seconds after which a job counts as late.
 LATE = 5 * 60.0
+#: Seconds after a start within which OpenClaw has begun what it runs late: two minutes, and five seconds for each job.
+_CATCHES_UP = 10 * 60.0
 #: Jobs that are asked for and kept of one instance, how far ahead, and characters of a name.
 _LISTED = 200
 _KEPT = 50
@@ -62,10 +64,10 @@ async def upcoming(gateway: Gateway, now: float) -> list[Job]:
 
     Raises :class:`bot.provisioner.gateway.GatewayError`.
     """
-    listed = [_Listed.of(entry) for entry in await _list(gateway)]
-    jobs = [job.as_job() for job in listed if job is not None and job.enabled and job.next_at is not None]
-    near = [job for job in jobs if 0.0 < job.due_at < now + _HORIZON]
-    return sorted(near, key=lambda job: job.due_at)[:_KEPT]
+    listed = await _list(gateway)
+    jobs = [Job(job.id, job.name, job.next_at) for job in listed if job.enabled and job.next_at is not None]
+    ahead = [job for job in jobs if 0.0 < job.due_at < now + _HORIZON]
+    return sorted(ahead, key=lambda job: job.due_at)[:_KEPT]
 
 
 def near(jobs: Sequence[Job], now: float, plan: Plan) -> Job | None:
@@ -76,16 +78,16 @@ def near(jobs: Sequence[Job], now: float, plan: Plan) -> Job | None:
 def at_rest(jobs: Sequence[Job], now: float, plan: Plan, *, tired: bool) -> dict[str, Any]:
     """The instance's columns about its jobs, from its falling asleep on.
 
-    `tired`: jobs alone kept it awake for as long as its plan lets them, so for half that time they do not wake it.
+    `tired`: jobs alone kept it awake for as long as its plan lets them, so for as long they do not wake it.
     """
-    earliest = now + plan.awake / 2 if tired else 0.0
+    earliest = now + plan.awake if tired else 0.0
     return {
         "next_job_at": max(jobs[0].due_at, earliest) if jobs else None,
-        "jobs": [asdict(job) for job in jobs] or None,
+        "jobs": [asdict(job) for job in jobs],
     }
 
 
-#: The same columns once it is awake and its late jobs are told.
+#: The same columns once it is awake and its late jobs are told, and where nothing is known of its jobs.
 AWAKE: Mapping[str, Any] = {"next_job_at": None, "jobs": None}
 
 
@@ -101,7 +103,9 @@ def wake_at(instance: Instance, container: ContainerState) -> float | None:
 
 
 def owed(instance: Instance, now: float) -> bool:
-    """Whether a job of the instance's, as they stood when it fell asleep, is late now."""
+    """Whether a job of the instance's may be late now: it was when it fell asleep, or nothing is known of its jobs."""
+    if instance.jobs is None:
+        return instance.met_generation > 0
     return any(job.due_at <= now - LATE for job in _kept(instance.jobs))
 
 
@@ -111,7 +115,7 @@ async def catch_up(gateway: Gateway, instance: Instance, now: float) -> list[Lat
     To be asked once it is ready, and told in the commit that writes :data:`AWAKE`. Raises
     :class:`bot.provisioner.gateway.GatewayError`.
     """
-    listed = {job.id: job for entry in await _list(gateway) if (job := _Listed.of(entry)) is not None}
+    listed = {job.id: job for job in await _list(gateway)}
     known = {job.id: job for job in _kept(instance.jobs)}
     # It went down without being put to sleep: only what is overdue now is known.
     for job in listed.values():
@@ -131,22 +135,22 @@ def _runs_late(job: Job, listed: _Listed | None, now: float) -> bool:
     if listed.last_at is not None and listed.last_at >= job.due_at:
         return listed.last_at >= job.due_at + LATE
     # What is due far ahead now has been left out on purpose, and what is running began before the rest.
-    waits = listed.next_at is not None and listed.next_at < now + 2 * LATE
+    waits = listed.next_at is not None and listed.next_at < now + _CATCHES_UP
     return listed.enabled and waits and not (listed.running_at is not None and listed.running_at < job.due_at + LATE)
 
 
 @dataclass(frozen=True)
 class _Listed:
-    """A line of the gateway's list."""
+    """A line of the gateway's list; times are Unix times, None where there is none."""
 
     id: str
     name: str
     enabled: bool
+    #: The one time that it is for, where it is for one.
+    once: float | None
     next_at: float | None
     last_at: float | None
     running_at: float | None
-    #: When it was due that has not run since; None: nothing is overdue as far as can be seen.
-    due_at: float | None
 
     @classmethod
     def of(cls, entry: object) -> _Listed | None:
@@ -158,31 +162,31 @@ class _Listed:
             return None
         if isinstance(name, str) and name in _SYSTEM_NAMES:
             return None
-        enabled, next_at, last_at = (
-            entry.get("enabled") is True,
-            _seconds(entry, "nextRunAtMs"),
-            _seconds(entry, "lastRunAtMs"),
-        )
-        due_at = next_at
         schedule = entry.get("schedule")
-        if next_at is not None and isinstance(schedule, dict) and schedule.get("kind") == "at":
-            # After a start the next run is the late one.
-            due_at = _time(schedule.get("at")) or next_at
-        if due_at is not None and last_at is not None and last_at >= due_at:
-            due_at = None
-        running_at = _seconds(entry, "runningAtMs")
-        return cls(entry["id"], _line(name), enabled, next_at, last_at, running_at, due_at if enabled else None)
+        once = _time(schedule.get("at")) if isinstance(schedule, dict) and schedule.get("kind") == "at" else None
+        next_at, last_at = _seconds(entry, "nextRunAtMs"), _seconds(entry, "lastRunAtMs")
+        if once is not None and next_at is not None and last_at is not None and next_at > last_at:
+            # It was cut off, and runs again.
+            last_at = None
+        enabled, running_at = entry.get("enabled") is True, _seconds(entry, "runningAtMs")
+        return cls(entry["id"], _line(name), enabled, once, next_at, last_at, running_at)
 
-    def as_job(self) -> Job:
-        """With its next run."""
-        return Job(self.id, self.name, self.next_at or 0.0)
+    @property
+    def due_at(self) -> float | None:
+        """When the run was or is due that has not been; after a start the next run may be the late one."""
+        if not self.enabled or self.next_at is None:
+            return None
+        due_at = self.next_at if self.once is None else self.once
+        return None if self.last_at is not None and self.last_at >= due_at else due_at
 
 
-async def _list(gateway: Gateway) -> list[object]:
+async def _list(gateway: Gateway) -> list[_Listed]:
+    """The person's jobs, those that are switched off too."""
     params = {"compact": True, "includeDisabled": True, "limit": _LISTED, "sortBy": "nextRunAtMs", "sortDir": "asc"}
     answer = await gateway.call("cron.list", params)
     found = answer.get("jobs") if isinstance(answer, dict) else None
-    return found[:_LISTED] if isinstance(found, list) else []
+    entries = found[:_LISTED] if isinstance(found, list) else []
+    return [job for job in map(_Listed.of, entries) if job is not None]
 
 
 def _kept(rows: object) -> list[Job]:

@@ -155,6 +155,10 @@ class Reconciler:
                     await self._resting.stop(work, decision, observed)
                 case Action.TELL:
                     await self._resting.tell(work)
+                case Action.ARCHIVE if observed is None and work.instance.archive is None:
+                    # Its container was removed by hand, and only through one can its files be read.
+                    async with work.operation(OperationKind.UPDATE) as record:
+                        await self._waking.declare(work, record)
                 case Action.ARCHIVE:
                     await self._resting.archive(work, observed)
                 case Action.DELETE:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 from sqlalchemy import delete, func, select
 
@@ -12,10 +14,9 @@ from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Decision
 from bot.provisioner.facts import is_pending
 from bot.provisioner.gateway import GatewayError
-from bot.provisioner.operations import Recorder
 from bot.provisioner.sleep.freezer import Freezer
 from bot.provisioner.waking import suspension_request
-from bot.provisioner.work import Refused, Work
+from bot.provisioner.work import Refused, Unclear, Work
 from bot.store import now
 from bot.store.tables import (
     Announcement,
@@ -57,10 +58,12 @@ class Resting:
             await record.stage(Stage.SLEEPING, decision.reason, fenced_at=now())
             instance.fenced_at = now()
             try:
-                await self._hold_still(work, decision, record, patient=not asked and not decision.force)
+                await self._hold_still(work, decision, patient=not asked and not decision.force)
+            except Unclear:
+                raise
             except Refused:
-                await record.stage(Stage.READY, "it stays awake", fenced_at=None, suspension_id=None)
-                instance.fenced_at = instance.suspension_id = None
+                await record.stage(Stage.READY, "it stays awake", fenced_at=None)
+                instance.fenced_at = None
                 raise
             await self._freezer.freeze(instance.id)
             await record.stage(
@@ -71,17 +74,37 @@ class Resting:
                 rest_told_at=None,
                 repairs=0,
             )
-            await self._freezer.give_back(instance.id)
+            await self._give_back(work)
 
-    async def _hold_still(self, work: Work, decision: Decision, record: Recorder, *, patient: bool = False) -> None:
+    async def _give_back(self, work: Work) -> None:
+        """Free its memory, which may take seconds, for as long as nobody writes."""
+        giving = asyncio.create_task(self._freezer.give_back(work.instance.id))
+        try:
+            while not giving.done():
+                seen = self._context.nudge.seen(Topic.WISHES)
+                if await self._is_asked_for(work):
+                    break
+                news = asyncio.create_task(self._context.nudge.wait(Topic.WISHES, seen))
+                await asyncio.wait({giving, news}, return_when=asyncio.FIRST_COMPLETED)
+                news.cancel()
+        finally:
+            giving.cancel()
+            await asyncio.gather(giving, return_exceptions=True)
+
+    async def _is_asked_for(self, work: Work) -> bool:
+        """Whether a message waits for it, or somebody has asked for it since its wish was met."""
+        if work.user is None:
+            return False
+        async with self._context.database.read() as session:
+            generation = await session.scalar(select(Wish.generation).where(Wish.user_id == work.user.id))
+            asked = generation is not None and generation > work.instance.met_generation
+            return asked or await is_pending(session, work.user.telegram_id)
+
+    async def _hold_still(self, work: Work, decision: Decision, *, patient: bool = False) -> None:
         """The handshake with the gateway; raises :class:`Refused`."""
         instance = work.instance
-        if work.user is not None:
-            async with self._context.database.read() as session:
-                wish = await session.get(Wish, work.user.id)
-                asked = wish is not None and wish.generation > instance.met_generation
-                if asked or await is_pending(session, work.user.telegram_id):
-                    raise Refused("A message came while it was falling asleep.")
+        if await self._is_asked_for(work):
+            raise Refused("A message came while it was falling asleep.")
         gateway = self._context.gateway(instance)
         try:
             found = await jobs.upcoming(gateway, now()) if work.user is not None else []
@@ -90,7 +113,9 @@ class Resting:
             held = await gateway.suspend(suspension_request(instance.id))
         except GatewayError as error:
             if not decision.force:
-                raise Refused(f"It does not hold still: {error}") from None
+                # It may hold still all the same: the wake that follows the fence ends that.
+                await work.save(next_look_at=now())
+                raise Unclear(f"It does not hold still: {error}") from None
             await work.save(suspension_id=None, **jobs.AWAKE)
             return
         if held.id is None and not decision.force:
@@ -107,9 +132,11 @@ class Resting:
                 if observed.state is ContainerState.RUNNING and not kept:
                     await record.stage(Stage.SLEEPING, decision.reason, fenced_at=now())
                     try:
-                        await self._hold_still(work, decision, record)
+                        await self._hold_still(work, decision)
+                    except Unclear:
+                        raise
                     except Refused:
-                        await record.stage(Stage.READY, "it stays awake", fenced_at=None, suspension_id=None)
+                        await record.stage(Stage.READY, "it stays awake", fenced_at=None)
                         raise
                 await work.save(ready_at=None, fenced_at=None, suspension_id=None)
                 await self._containers.stop(instance.id)
@@ -157,7 +184,7 @@ class Resting:
         async with work.operation(OperationKind.DELETE) as record:
             await work.save(ready_at=None)
             removed = await self._belongings(work)
-            await self._containers.stop(instance.id)
+            await self._containers.kill(instance.id)
             await self._containers.remove_helper(instance.id)
             await self._context.stacks.destroy(instance.id)
             await self._containers.remove_orphan(instance.id)

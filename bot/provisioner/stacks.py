@@ -39,6 +39,7 @@ from bot.provisioner.stackresults import (
     StackRefused,
     StackTimeout,
 )
+from bot.provisioner.trouble import in_plain_words
 from bot.toolchain import Toolchain
 from infra.program import is_refusal, main
 from infra.spec import HostSpec, InstanceSpec, is_instance_id
@@ -443,13 +444,13 @@ class StackManager:
             raise StackBusy(f"{work.name} is being worked on by another pulumi; try again in a moment.") from None
         except CommandError as error:
             lines = watch.errors or error_lines(str(error))
-            reason = lines[0] if lines else "the engine gave no reason"
+            reason = in_plain_words(lines[0]) if lines else "the engine gave no reason"
             refused = any(is_refusal(line) for line in lines)
             failure = StackRefused if refused else StackFailed
-            raise failure(f"{work.name} could not be {done}: {reason}", lines[-20:]) from None
+            raise failure(f"{work.name} could not be {done}: {reason.rstrip('.')}.", lines[-20:]) from None
         except OSError as error:
-            where = f" ({error.filename})" if error.filename else ""
-            raise StackFailed(f"{work.name} could not be {done}: {error.strerror}{where}") from None
+            reason = in_plain_words(f"{error.filename or work.folder.path}: {error.strerror}")
+            raise StackFailed(f"{work.name} could not be {done}: {reason}.") from None
         finally:
             # An inline program silences the log of asyncio for the whole process.
             logging.getLogger("asyncio").setLevel(self._asyncio_log_level)

@@ -87,8 +87,7 @@ class Waking:
                 await work.save(ready_at=None)
                 await self._containers.stop(instance.id)
             await self._run(work, record)
-            if archived is not None:
-                await self._context.archive.forget(instance.id)
+            await self._context.archive.forget(instance.id)
 
     def _is_up(self, work: Work, observed: Observed | None) -> bool:
         instance = work.instance
@@ -156,8 +155,6 @@ class Waking:
     async def _run(self, work: Work, record: Recorder) -> None:
         """Configuration, start or thaw, ready; repairs what broke."""
         instance = work.instance
-        # One that went down by itself has noted nothing of its jobs; a new one has none.
-        fell = instance.resting_since is None and instance.met_generation > 0
         refusals = 0
         while (ended := await self._started(work, record)) is not None:
             instance.ready_at = None
@@ -175,7 +172,7 @@ class Waking:
             await record.stage(Stage.STARTED, f"repairing: {reason}", **repairs)
             if pause:
                 raise InstanceStumbled(reason, pause)
-        owed = work.user is not None and (fell or jobs.owed(instance, now()))
+        owed = work.user is not None and jobs.owed(instance, now())
         columns = {} if owed else jobs.AWAKE
         await record.stage(
             Stage.READY,
@@ -298,9 +295,9 @@ class Waking:
 
         It cannot help where files are not its own any more, so those are given back to it first.
         """
-        await self._containers.mend_owners(instance.id)
         command = ["node", "/app/dist/index.js", "doctor", "--fix", "--yes", "--non-interactive"]
         try:
+            await self._containers.mend_owners(instance.id)
             code = await self._containers.run_once(instance.id, command)
             _log.info("openclaw doctor ended", instance=instance.id, exit_code=code)
         except ContainerError as error:

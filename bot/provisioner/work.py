@@ -29,6 +29,10 @@ class Refused(Exception):
     """What was asked for may not be done now; the message says why."""
 
 
+class Unclear(Refused):
+    """Whether the gateway holds still is not known; the message says why."""
+
+
 @dataclass(frozen=True)
 class Work:
     """An instance under its lease."""

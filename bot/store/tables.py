@@ -223,7 +223,7 @@ class Instance(Base):
     resting_since: Mapped[float | None]
     #: When it must be awake for its next scheduled job, as it said before it fell asleep; None: for none.
     next_job_at: Mapped[float | None]
-    #: Its person's jobs as they stood then: `[{"id", "name", "due_at"}]`; None: none, or those that are late are told.
+    #: Its person's jobs as they stood then: `[{"id", "name", "due_at"}]`; None: not known, or told and over.
     jobs: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)
     #: The snapshot that holds its files while it has no volume; None: they are in the volume.
     archive: Mapped[str | None] = mapped_column(String(64))

@@ -111,7 +111,8 @@ def kept_awake_until(wish: Wish, at: float) -> float | None:
 async def suspend(session: AsyncSession, user: User) -> None:
     """Stop the person's instance and take nothing from them; their place stays taken."""
     user.status, user.refusal_told_at = UserStatus.SUSPENDED, None
-    if await session.get(Wish, user.id) is not None:
+    present = await session.get(Wish, user.id)
+    if present is not None and present.wanted != Wanted.ABSENT:
         await wish(session, user, Wanted.STOPPED)
 
 

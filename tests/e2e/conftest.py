@@ -119,6 +119,8 @@ def unused_host(state: Path) -> HostSpec:
         network=name,
         bridge=name,
         subnet=IPv4Network(f"10.{100 + secrets.randbelow(150)}.{secrets.randbelow(256)}.0/24"),
+        # The machine's swap stays as scripts/setup has brought it.
+        host_swap_mib=0,
     )
 
 

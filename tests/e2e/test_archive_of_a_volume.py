@@ -65,7 +65,10 @@ server.bind("socket")
 os.chmod("/home/node", 0o750)
 """
 #: The home folder's mode and owner; every entry in it with its kind, mode, owner, links, time and target.
-ENTRIES = r"cd /home/node && stat -c '%a %u:%g' . && find . -mindepth 1 ! -type s -printf '%P|%y|%m|%U:%G|%n|%Ts|%l\n' | LC_ALL=C sort | cat -v"
+ENTRIES = (
+    "cd /home/node && stat -c '%a %u:%g' ."
+    r" && find . -mindepth 1 ! -type s -printf '%P|%y|%m|%U:%G|%n|%Ts|%l\n' | LC_ALL=C sort | cat -v"
+)
 #: The checksum of every file's content.
 CONTENTS = "cd /home/node && find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | cat -v"
 DAEMON = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")

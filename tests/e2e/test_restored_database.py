@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete
 
+from bot.cli import run
 from bot.credentials import new_instance_id
 from bot.provisioner.leftovers import Kind, find_leftovers
 from bot.provisioner.openclaw import CONFIG_FILE
 from bot.provisioner.single import provisioning
 from bot.settings import Settings, load_settings
 from bot.store import Database, now
-from bot.store.tables import Address, Instance, Operation, OperationKind, User, UserStatus, Wanted, Wish
+from bot.store.tables import Address, ContainerState, Instance, Operation, OperationKind, User, UserStatus, Wanted, Wish
 from tests.e2e.conftest import Docker, DockerHost
 
 ADA, GRACE = 7_000_000_001, 7_000_000_002
@@ -32,6 +33,7 @@ class Zaki:
     settings: Settings
     database: Database
     docker: Docker
+    capsys: pytest.CaptureFixture[str]
 
     async def admit(self, telegram_id: int) -> int:
         """Somebody with a place; the number of their row."""
@@ -65,35 +67,38 @@ class Zaki:
             for table in (Address, Operation):
                 await session.execute(delete(table).where(table.instance_id == instance_id))
 
-    def command(self, *words: str) -> tuple[int, str]:
+    async def command(self, *words: str) -> tuple[int, str]:
         """Exit code of a `zaki` command, and what it said."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("ZAKI_")}
-        done = subprocess.run(
-            [Path(sys.executable).with_name("zaki"), *words],
-            env=environment | {"ZAKI_STATE": str(self.settings.state), "ZAKI_IMAGE": str(self.settings.image)},
-            cwd=self.settings.state,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return done.returncode, done.stdout + done.stderr
+        # Commands bring an event loop of their own.
+        code = await asyncio.to_thread(run, words)
+        out, err = self.capsys.readouterr()
+        return code, out + err
 
 
 @pytest.fixture
 async def zaki(
-    docker: Docker, docker_host_stack: DockerHost, sleeping_image: str, tmp_path: Path
+    docker: Docker,
+    docker_host_stack: DockerHost,
+    sleeping_image: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> AsyncIterator[Zaki]:
     state = tmp_path / "state"
     state.mkdir()
     (state / "host.json").write_text((docker_host_stack.state / "host.json").read_text())
+    for name in [name for name in os.environ if name.startswith("ZAKI_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("ZAKI_STATE", str(state))
+    monkeypatch.setenv("ZAKI_IMAGE", sleeping_image)
+    monkeypatch.chdir(state)
     settings = load_settings(
         _env_file=None, state=state, telegram_token="1:a", telegram_api="http://127.0.0.1:9", image=sleeping_image
     )
     database = Database(settings.effective_database_url)
     await database.migrate()
     try:
-        yield Zaki(settings, database, docker)
+        yield Zaki(settings, database, docker, capsys)
     finally:
         await database.close()
 
@@ -117,7 +122,7 @@ async def test_what_it_does_not_know_is_kept_and_given_back(zaki: Zaki, docker: 
     found = await find_leftovers(zaki.settings)
     assert {(thing.kind, thing.subject) for thing in found.leftovers} == {(Kind.STRANGER, names[0])}
     assert len(found.leftovers) == 3
-    code, said = zaki.command("doctor", "--fix", "--yes")
+    code, said = await zaki.command("doctor", "--fix", "--yes")
     assert code == 0
     assert f"zaki instance adopt {names[0]}" in said
     assert docker.inspect("container", names[0]) == before
@@ -127,11 +132,11 @@ async def test_what_it_does_not_know_is_kept_and_given_back(zaki: Zaki, docker: 
     # It has never been started, and its address is not given away.
     assert (await zaki.make(grace, names[1])).address != first.address
 
-    code, said = zaki.command("instance", "adopt", names[0], "--user", str(GRACE))
+    code, said = await zaki.command("instance", "adopt", names[0], "--user", str(GRACE))
     assert (code, str(ADA) in said) == (3, True)
-    code, said = zaki.command("instance", "adopt", names[1], "--user", str(ADA))
+    code, said = await zaki.command("instance", "adopt", names[1], "--user", str(ADA))
     assert (code, "is known already" in said) == (1, True)
-    code, said = zaki.command("instance", "adopt", names[0], "--user", str(ADA))
+    code, said = await zaki.command("instance", "adopt", names[0], "--user", str(ADA))
     assert code == 0, said
     async with zaki.database.read() as session:
         adopted = await session.get_one(Instance, names[0])
@@ -139,10 +144,10 @@ async def test_what_it_does_not_know_is_kept_and_given_back(zaki: Zaki, docker: 
     assert (adopted.user_id, adopted.address, adopted.image) == (ada, first.address, first.image)
     assert wish.generation > adopted.met_generation
     assert not (await find_leftovers(zaki.settings)).leftovers
-    code, said = zaki.command("instance", "up", names[0])
+    code, said = await zaki.command("instance", "up", names[0])
     assert (code, "unchanged" in said) == (0, True), said
     assert docker.inspect("container", names[0]) == before
-    code, said = zaki.command("doctor", "--fix", "--yes", names[0])
+    code, said = await zaki.command("doctor", "--fix", "--yes", names[0])
     assert (code, "zaki instance rm" in said) == (3, True)
 
 
@@ -150,16 +155,16 @@ async def test_whose_it_is_must_be_said_where_nothing_tells(zaki: Zaki, docker: 
     await zaki.make(await zaki.admit(ADA), names[0])
     await zaki.restore_yesterday(names[0])
     docker("rm", "-f", names[0])
-    code, said = zaki.command("instance", "adopt", names[0], "--user", str(GRACE))
+    code, said = await zaki.command("instance", "adopt", names[0], "--user", str(GRACE))
     assert (code, "--yes" in said) == (2, True)
-    code, said = zaki.command("instance", "adopt", names[0], "--user", str(GRACE), "--yes")
+    code, said = await zaki.command("instance", "adopt", names[0], "--user", str(GRACE), "--yes")
     assert code == 0, said
     async with zaki.database.read() as session:
         adopted = await session.get_one(Instance, names[0])
         user = await session.get_one(User, adopted.user_id)
     # A person whom the restored database did not know either.
     assert (user.telegram_id, user.status) == (GRACE, UserStatus.ACTIVE)
-    code, said = zaki.command("instance", "up", names[0])
+    code, said = await zaki.command("instance", "up", names[0])
     assert code == 0, said
     assert (
         CONFIG_FILE.encode()
@@ -171,16 +176,16 @@ async def test_only_its_name_removes_what_may_hold_files(zaki: Zaki, docker: Doc
     for name, telegram_id in zip(names, (ADA, GRACE), strict=True):
         await zaki.make(await zaki.admit(telegram_id), name)
         await zaki.restore_yesterday(name)
-    code, said = zaki.command("doctor", "--fix", names[0])
+    code, said = await zaki.command("doctor", "--fix", names[0])
     assert (code, "--yes" in said) == (2, True)
     assert docker.inspect("volume", names[0]) is not None
-    code, said = zaki.command("doctor", "--fix", names[0], "--yes", "--json")
+    code, said = await zaki.command("doctor", "--fix", names[0], "--yes", "--json")
     assert code == 0, said
     assert docker.inspect("container", names[0]) is None
     assert docker.inspect("volume", names[0]) is None
     assert not (zaki.settings.state / "stacks" / names[0]).exists()
     assert docker.inspect("volume", names[1]) is not None
-    code, said = zaki.command("doctor", "--fix", names[0], "--yes")
+    code, said = await zaki.command("doctor", "--fix", names[0], "--yes")
     assert (code, f"nothing of {names[0]}" in said) == (1, True)
 
 
@@ -205,10 +210,10 @@ async def test_what_holds_nothing_is_removed_and_what_is_broken_repaired(
     docker("create", "--name", f"{gone}-helper", "--label", f"zaki.helper={gone}", "--network=none", image)
     docker("network", "create", "--internal", "--label", label, extra)
     try:
-        code, said = zaki.command("doctor", "--fix")
+        code, said = await zaki.command("doctor", "--fix")
         assert (code, "--yes" in said) == (2, True)
         assert docker.inspect("network", extra) is not None
-        code, said = zaki.command("doctor", "--fix", "--yes")
+        code, said = await zaki.command("doctor", "--fix", "--yes")
         assert code == 0, said
         assert docker.inspect("network", extra) is None
     finally:
@@ -220,5 +225,46 @@ async def test_what_holds_nothing_is_removed_and_what_is_broken_repaired(
     async with zaki.database.read() as session:
         assert (await session.get_one(Address, "10.1.1.1")).instance_id is None
     assert not (await find_leftovers(zaki.settings)).leftovers
-    code, said = zaki.command("doctor", "--fix")
+    code, said = await zaki.command("doctor", "--fix")
     assert (code, "nothing to bring in order" in said) == (0, True)
+
+
+async def test_what_was_archived_since_is_found_again(zaki: Zaki, docker: Docker, names: list[str]) -> None:
+    name = names[0]
+    await zaki.make(await zaki.admit(ADA), name)
+    async with provisioning(zaki.settings, zaki.database) as provisioner:
+        saved = await provisioner.context.archive.save(name)
+        await provisioner.context.stacks.destroy(name)
+        # The row is from before that: it says that there are a container and a volume.
+        code, said = await zaki.command("doctor", "--fix", "--yes")
+        assert code == 0, said
+        async with zaki.database.read() as session:
+            row = await session.get_one(Instance, name)
+        # The new volume is empty, and the next wake fills it from here before it starts anything.
+        assert (row.archive, row.config_hash) == (saved.snapshot, None)
+        assert docker.inspect("container", name) is not None
+        assert not (await find_leftovers(zaki.settings)).leftovers
+        assert await provisioner.context.archive.restore(name, saved.snapshot)
+        assert await provisioner.context.containers.read_file(name, CONFIG_FILE) is not None
+
+
+async def test_an_archive_is_given_back_to_its_person(zaki: Zaki, docker: Docker, names: list[str]) -> None:
+    name = names[0]
+    await zaki.make(await zaki.admit(ADA), name)
+    async with provisioning(zaki.settings, zaki.database) as provisioner:
+        saved = await provisioner.context.archive.save(name)
+        await provisioner.context.stacks.destroy(name)
+    await zaki.restore_yesterday(name)
+    code, said = await zaki.command("doctor", "--fix", "--yes")
+    assert (code, f"the archive of {name} belongs to no instance" in said) == (0, True)
+    code, said = await zaki.command("instance", "adopt", name, "--user", str(ADA), "--yes")
+    assert code == 0, said
+    async with zaki.database.read() as session:
+        row = await session.get_one(Instance, name)
+    assert (row.archive, row.container) == (saved.snapshot, ContainerState.NONE)
+    assert not (await find_leftovers(zaki.settings)).leftovers
+    await zaki.restore_yesterday(name)
+    code, said = await zaki.command("doctor", "--fix", name, "--yes")
+    assert code == 0, said
+    assert not (zaki.settings.state / "archives" / name).exists()
+    assert docker.inspect("volume", name) is None

@@ -31,6 +31,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ({"admission": "open"}, "ZAKI_OPERATORS"),
         ({"admission": "everybody"}, "ZAKI_ADMISSION"),
         ({"max_instances": -1}, "ZAKI_MAX_INSTANCES"),
+        ({"pool": -1}, "ZAKI_POOL"),
         ({"daily_tokens": 0}, "ZAKI_DAILY_TOKENS"),
         ({"operators": "me"}, "ZAKI_OPERATORS"),
         ({"image": "openclaw:latest"}, "ZAKI_IMAGE"),

@@ -14,12 +14,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sqlalchemy import or_, select
+
 from bot.bench.faults import remains as left
 from bot.bench.faults.account import Account, settle
 from bot.bench.faults.person import Habits, Person
 from bot.bench.faults.victims import Victim, engines, instances, kill_instance, kill_process
 from bot.bench.faults.world import Wants, World, world
+from bot.provisioner.reconcile import SOUND_AFTER
 from bot.serve import Role
+from bot.store import now
+from bot.store.tables import Instance
 
 _NAMES = (
     *("Ada", "Grace", "Alan", "Edsger", "Barbara", "Donald", "Frances", "Ken", "Radia", "Niklaus", "Jean", "Tony"),
@@ -28,6 +33,11 @@ _NAMES = (
 _LOOK_EVERY = 1.0
 #: Seconds without a change after which nothing more is expected to come.
 _QUIET = 5.0
+#: Seconds that an engine is waited for, and that most of them run.
+_ENGINE_COMES = 30.0
+_ENGINE_RUNS = 1.5
+#: Seconds from an end to its discovery.
+_TO_BE_NOTICED = 5.0
 
 
 @dataclass(frozen=True)
@@ -41,9 +51,9 @@ class Shape:
     message_every: float
     idle: float
     pool: int
-    #: Mean time between two kills of each kind; for the engine, from its appearance on.
+    #: Mean time between two kills of each kind.
     every: Mapping[Victim, float]
-    #: How long an instance is spared after it was killed: sooner would be a crash loop, which is something else.
+    #: How long an instance is spared after it was killed.
     spare: float
     #: How long everything may take to settle after the last kill.
     patience: float
@@ -122,12 +132,11 @@ async def _kill(made: World, shape: Shape, victim: Victim, kills: _Kills, log: P
     ways: Mapping[Victim, Callable[[], Awaitable[str | None]]] = {
         Victim.FRONT: lambda: _kill_role(made, Role.FRONT),
         Victim.PROVISIONER: lambda: _kill_role(made, Role.PROVISIONER),
-        Victim.ENGINE: lambda: _kill_engine(made, draw, mean),
+        Victim.ENGINE: lambda: _kill_engine(made, draw),
         Victim.INSTANCE: lambda: _kill_an_instance(made, shape, draw, kills),
     }
     while not kills.enough.is_set():
-        pause = draw.expovariate(1 / mean) if victim is not Victim.ENGINE else 0.0
-        await asyncio.sleep(pause)
+        await asyncio.sleep(draw.expovariate(1 / mean))
         if kills.enough.is_set():
             return
         who = await ways[victim]()
@@ -144,12 +153,15 @@ async def _kill_role(made: World, role: Role) -> str | None:
     return str(pid) if made.roles.kill(role) else None
 
 
-async def _kill_engine(made: World, draw: random.Random, mean: float) -> str | None:
-    """One of the engine's processes, some time after it was seen first."""
-    if not engines(made.settings.state):
-        return None
-    await asyncio.sleep(draw.uniform(0.0, 2 * mean))
-    chance = draw.random()
+async def _kill_engine(made: World, draw: random.Random) -> str | None:
+    """One of the engine's processes, at any moment of its life."""
+    later, chance = draw.uniform(0.0, _ENGINE_RUNS), draw.random()
+    deadline = time.monotonic() + _ENGINE_COMES
+    while not engines(made.settings.state):
+        if time.monotonic() > deadline:
+            return None
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(later)
     there = engines(made.settings.state)
     if not there:
         return None
@@ -160,7 +172,7 @@ async def _kill_engine(made: World, draw: random.Random, mean: float) -> str | N
 async def _kill_an_instance(made: World, shape: Shape, draw: random.Random, kills: _Kills) -> str | None:
     chance = draw.random()
     at = time.monotonic()
-    spared = {name for name, killed in kills.instances.items() if at - killed < shape.spare}
+    spared = {name for name, killed in kills.instances.items() if at - killed < shape.spare} | await _unsound(made)
     there = [name for name in await instances(made.host.network) if name not in spared]
     if not there:
         return None
@@ -169,6 +181,14 @@ async def _kill_an_instance(made: World, shape: Shape, draw: random.Random, kill
         return None
     kills.instances[name] = at
     return name
+
+
+async def _unsound(made: World) -> set[str]:
+    """Instances that would be in a crash loop if they ended now: they wait for longer each time, by design."""
+    since = Instance.ready_at > now() - SOUND_AFTER - _TO_BE_NOTICED
+    query = select(Instance.id).where(Instance.repairs > 0, or_(Instance.ready_at.is_(None), since))
+    async with made.database.read() as session:
+        return set(await session.scalars(query))
 
 
 async def _progress(kills: _Kills, everybody: list[Person], began: float, tell: Callable[[str], None]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bot.bench.faults.account import Chat, answered, text_of
-from bot.standins.telegram.client import SimulatedMessage, SimulatedPerson, SimulatorClient
+from bot.standins.telegram.client import SimulatedMessage, SimulatedPerson, SimulatorClient, SimulatorError
 
 _DELETED = "is deleted"
 #: Seconds between two looks at a chat.
@@ -92,7 +93,9 @@ class Person:
         for row in message.buttons:
             for button in row:
                 if "delete" in button.text.lower():
-                    await self.people.press(self.who, message, button.text)
+                    # It may just have gone with an answer to an earlier press.
+                    with contextlib.suppress(SimulatorError):
+                        await self.people.press(self.who, message, button.text)
 
     async def _shown(self, after: int = 0) -> Sequence[SimulatedMessage]:
         return [each for each in await self.people.messages(self.who) if each.from_bot and each.id > after]

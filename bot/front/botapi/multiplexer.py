@@ -55,9 +55,17 @@ class Multiplexer:
         }
 
     async def carry_out(
-        self, caller: CallingInstance, method: Method, params: Mapping[str, Any], sent: list[Upload]
+        self,
+        caller: CallingInstance,
+        method: Method,
+        params: Mapping[str, Any],
+        sent: list[Upload],
+        noted: Callable[[int], None] = lambda _row: None,
     ) -> dict[str, Any]:
-        """The answer to a call; raises Refused. Files that the outbox took over are taken out of `sent`."""
+        """The answer to a call; raises Refused. Files that the outbox took over are taken out of `sent`.
+
+        `noted` is told the outbox's row, as :meth:`bot.front.outbox.Outbox.post` does.
+        """
         checked = check(method, params, sent, caller.telegram_id)
         if caller.rehearses and method.name not in _ABOUT_THE_BOT:
             return _unheard(method, caller, checked)
@@ -69,7 +77,7 @@ class Multiplexer:
         if method.way is Way.QUEUED:
             call = self._call(method, caller, checked)
             sent.clear()
-            return await self._outbox.post(call, method.wait)
+            return await self._outbox.post(call, method.wait, noted)
         if checked.files:
             raise invalid("no file is expected")
         if method.way is Way.PASSING:

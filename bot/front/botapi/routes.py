@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 from fastapi import APIRouter, Request
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
@@ -74,6 +75,7 @@ class Calls:
         """The answer to a call, in Telegram's shape and with its status."""
         method = find(name)
         label = method.name if method else _OTHER
+        noted: list[int] = []
         try:
             caller = await self.caller(token, request)
             if caller is None:
@@ -82,7 +84,7 @@ class Calls:
                 metrics.BOTAPI_REQUESTS.labels(label, "refused").inc()
                 return _respond(refusal(400, TOO_MANY))
             try:
-                answer, result = await self._carry_out(caller, method, name, request)
+                answer, result = await self._carry_out(caller, method, name, request, noted)
             finally:
                 self.in_flight.leave(caller.id)
         except ClientDisconnect:
@@ -94,17 +96,23 @@ class Calls:
             metrics.BOTAPI_REQUESTS.labels(label, "error").inc()
             return _respond(refusal(503, "Service Unavailable: the message cannot be kept now"))
         metrics.BOTAPI_REQUESTS.labels(label, result).inc()
-        return _respond(answer)
+        response = _respond(answer)
+        response.background = BackgroundTask(self._heard, noted)
+        return response
+
+    async def _heard(self, noted: list[int]) -> None:
+        for row in noted:
+            self._outbox.heard(row)
 
     async def _carry_out(
-        self, caller: CallingInstance, method: Method | None, name: str, request: Request
+        self, caller: CallingInstance, method: Method | None, name: str, request: Request, noted: list[int]
     ) -> tuple[dict[str, Any], str]:
         sent = requests.Sent()
         try:
             if method is None:
                 raise forbidden(f"{_printable(name)} is not for an assistant")
             sent = await requests.read(request, self._outbox.spool, caller.id, method.largest)
-            answer = await self._multiplexer.carry_out(caller, method, sent.params, sent.files)
+            answer = await self._multiplexer.carry_out(caller, method, sent.params, sent.files, noted.append)
         except Refused as refused:
             if refused.audited:
                 await self._multiplexer.audit(caller, method.name if method else _OTHER, refused.description)

@@ -65,8 +65,9 @@ async def _chat(state: ModelsState, caller: CallingInstance, request: Request) -
     call = None
     try:
         if caller.rehearses:
-            # Its first turn is for nobody, so the model that costs nothing answers it, and no account is kept.
-            answer = complete(await read_body(request, held))
+            # Its first turn is for nobody, so the model that costs nothing answers it, and no account is kept. Parsed,
+            # it asks for the usage, by which the provisioner tells in the gateway's status that the turn came here.
+            answer = complete((await state.parse(await read_body(request, held))).take_body())
             return StreamingResponse(answer.body, answer.status, media_type=answer.content_type)
         # Whoever has nothing left costs no more than this look.
         await state.ledger.check(caller)

@@ -6,7 +6,15 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from bot.front.outbox.calls import DELETES, EDITS, MESSAGES_OF_A_CALL, makes_messages, makes_several, provisional_id
+from bot.front.outbox.calls import (
+    DELETES,
+    EDITS,
+    MESSAGES_OF_A_CALL,
+    makes_messages,
+    makes_several,
+    message_ids,
+    provisional_id,
+)
 
 DONE: dict[str, Any] = {"ok": True, "result": True}
 _SHOWN = ("text", "caption")
@@ -42,6 +50,19 @@ def provisional(row: int, method: str, chat_id: int, params: Mapping[str, Any]) 
             for index, item in enumerate(items[:MESSAGES_OF_A_CALL] if isinstance(items, list) else ())
         ],
     }
+
+
+def recorded(
+    row: int, method: str, chat_id: int, params: Mapping[str, Any], response: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What the sender of a finished row is told: Telegram's refusal, or the messages with Telegram's own ids."""
+    if response is not None and not response.get("ok"):
+        return dict(response)
+    answer = provisional(row, method, chat_id, params)
+    told = answer["result"] if isinstance(answer["result"], list) else [answer["result"]]
+    for message, message_id in zip(told, message_ids(response), strict=False):
+        message["message_id"] = message_id
+    return answer
 
 
 def _message(message_id: int, chat_id: int, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from bot.front import metrics
 from bot.front.context import FrontContext
 from bot.front.outbox import rows
-from bot.front.outbox.answers import DONE, provisional, refusal
+from bot.front.outbox.answers import DONE, provisional, recorded, refusal
 from bot.front.outbox.calls import BotCall, with_numbers
 from bot.front.outbox.dispatch import Backoff, Dispatcher, seconds_of_429
 from bot.front.outbox.limits import Limits, Pacer
 from bot.front.outbox.putting import Queued, put
+from bot.front.outbox.repeats import Repeats
 from bot.front.outbox.spool import Spool
 from bot.front.outbox.waiters import Waiters
 from bot.front.telegram import TelegramApi, TelegramUnavailable
@@ -70,6 +71,8 @@ class Outbox:
         self._backoff = policy.backoff
         self._pacer = Pacer(policy.limits)
         self._waiters = Waiters()
+        self._repeats = Repeats(context.settings.state / "run" / "unheard")
+        self._repeats.load()
         self._asking: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._dispatcher = Dispatcher(
             context.database, api, self.spool, self._pacer, policy.backoff, waiters=self._waiters
@@ -85,30 +88,70 @@ class Outbox:
         """Something was committed to the outbox."""
         self._nudge.ring(Topic.OUTBOX)
 
-    async def post(self, call: BotCall, wait: float = 10.0) -> dict[str, Any]:
+    async def post(
+        self, call: BotCall, wait: float = 10.0, noted: Callable[[int], None] = lambda _row: None
+    ) -> dict[str, Any]:
         """Commit a call, and Telegram's answer to it, in Telegram's shape.
 
         Where none comes within `wait` seconds the call stays committed, and the answer is one of our own with
         provisional message ids. 5xx and 429 of Telegram never show here. The files are the outbox's from now on.
+
+        A call that an earlier process committed and did not answer is not committed again. `noted` is told the row,
+        for which :meth:`heard` is to be called once the answer is on its way.
         """
+        row = self._repeats.take(call)
+        if row is not None:
+            noted(row)
+            answer = await self._answer_again(row, call, wait)
+            if answer is not None:
+                return answer
         queued, future = await self._commit(call)
+        if future is None:
+            return queued.answer or DONE
+        noted(queued.row)
+        self._dispatcher.poke(call.chat_id)
+        return await self._answer(queued.row, future, call, wait)
+
+    def heard(self, row: int) -> None:
+        """The row's answer is on its way to whoever made the call."""
+        self._repeats.heard(row)
+
+    async def _answer(
+        self, row: int, future: asyncio.Future[dict[str, Any]], call: BotCall, wait: float
+    ) -> dict[str, Any]:
         try:
-            if future is None:
-                return queued.answer or DONE
-            self._dispatcher.poke(call.chat_id)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(wait, self._patience)):
                     return await asyncio.shield(future)
             async with self._database.write() as session:
-                told = await rows.tell_provisional(session, queued.row)
+                told = await rows.tell_provisional(session, row)
             if not told:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LAST_METRES):
                         return await asyncio.shield(future)
-            return provisional(queued.row, call.method, call.chat_id, with_numbers(call.params))
+            return provisional(row, call.method, call.chat_id, with_numbers(call.params))
         finally:
-            if future is not None:
-                self._waiters.remove(queued.row, future)
+            self._waiters.remove(row, future)
+
+    async def _answer_again(self, row: int, call: BotCall, wait: float) -> dict[str, Any] | None:
+        """The answer that an earlier process did not give; None: that row was never committed."""
+        # Before the look, after which the answer may come at any moment.
+        future = self._waiters.add(row)
+        try:
+            async with self._database.read() as session:
+                found = await rows.of_instance(session, row, call.instance_id)
+        except BaseException:
+            self._waiters.remove(row, future)
+            raise
+        if found is None or found.finished_at is not None:
+            self._waiters.remove(row, future)
+        if found is None:
+            return None
+        _log.info("a call was made again whose answer was not heard", row=row, method=call.method)
+        self.spool.discard([file.path for file in call.files])
+        if found.finished_at is not None:
+            return recorded(row, call.method, call.chat_id, with_numbers(call.params), found.response)
+        return await self._answer(row, future, call, wait)
 
     async def pass_by(self, call: BotCall, *, to_chat: bool = True) -> dict[str, Any]:
         """Make a call that is worth nothing later (typing, drafts): now if the limits have room, else not at all.
@@ -207,9 +250,11 @@ class Outbox:
                     if queued.answer is None:
                         # Before the commit, after which the answer may come at any moment.
                         future = self._waiters.add(queued.row)
+                        self._repeats.kept(queued.row, call)
         except Exception:
             if future is not None:
                 self._waiters.remove(queued.row, future)
+                self._repeats.heard(queued.row)
             raise
         return queued, future
 

@@ -166,6 +166,12 @@ async def settle(session: AsyncSession, taken: Taken, chat_id: int, answer: Mapp
         await seen_files.remember(session, chat_id, answer.get("result"))
 
 
+async def of_instance(session: AsyncSession, row_id: int, instance_id: str | None) -> OutboxMessage | None:
+    """The instance's row; None where it is not there, or somebody else's."""
+    row = await session.get(OutboxMessage, row_id)
+    return row if row is not None and row.instance_id == instance_id else None
+
+
 async def real_id(session: AsyncSession, chat_id: int, message_id: int) -> int | None:
     """Telegram's id for one that may be provisional; None where it has none (not sent yet, or never)."""
     place = row_of(message_id)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bot.store import now
-from bot.store.tables import ContainerState, Instance
+from bot.store.tables import ContainerState, Instance, Operation, OperationKind
 
 
 async def claim(session: AsyncSession, user_id: int, plan: str, image: str) -> str | None:
     """Give the person the member that has waited longest, in the caller's transaction; None where none fits.
 
-    A member fits that is warm and asleep, of this plan and image, and not being worked on. Raises SQLAlchemy's
-    IntegrityError where the person has an instance by now.
+    A member fits that is warm and asleep, of this plan and image, and not being worked on, unless it is just falling
+    asleep. Raises SQLAlchemy's IntegrityError where the person has an instance by now.
     """
     free = or_(Instance.lease_owner.is_(None), Instance.lease_until < now())
+    # It is frozen already, and gives its memory back, which takes a while on a busy machine; its wake comes after.
+    falls_asleep = exists().where(
+        Operation.instance_id == Instance.id,
+        Operation.finished_at.is_(None),
+        Operation.kind == OperationKind.SLEEP,
+    )
     fits = (
         select(Instance.id)
         .where(
@@ -25,7 +31,7 @@ async def claim(session: AsyncSession, user_id: int, plan: str, image: str) -> s
             Instance.failure.is_(None),
             Instance.plan == plan,
             Instance.image == image,
-            free,
+            or_(free, falls_asleep),
         )
         .order_by(Instance.warmed_at)
         .limit(1)
@@ -41,3 +47,15 @@ async def claim(session: AsyncSession, user_id: int, plan: str, image: str) -> s
         .execution_options(synchronize_session=False)
     )
     return claimed.one_or_none()
+
+
+async def withdraw(session: AsyncSession, instance_id: str, reason: str) -> bool:
+    """Let nobody have the member any more, so that it can be deleted; False where somebody has it by now."""
+    withdrawn = await session.scalars(
+        update(Instance)
+        .where(Instance.id == instance_id, Instance.user_id.is_(None))
+        .values(failure=reason)
+        .returning(Instance.id)
+        .execution_options(synchronize_session=False)
+    )
+    return withdrawn.one_or_none() is not None

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from bot.credentials import new_instance_id
 from bot.provisioner.context import ProvisionerContext
-from bot.provisioner.decision import Action, Request
+from bot.provisioner.pool.claiming import withdraw
 from bot.provisioner.pool.size import FORGOTTEN, wanted_size
 from bot.provisioner.sleep import AWAKE_BYTES, Room, can_hold, may_wake, must_free, read_room
 from bot.store import now
@@ -31,7 +31,7 @@ OLDEST = 7 * 24 * 3600.0
 _FIRST_PAUSE = 60.0
 _LONGEST_PAUSE = 3600.0
 
-Begin = Callable[[str, Request | None], bool]
+Begin = Callable[[str], object]
 
 
 class Pool:
@@ -45,7 +45,7 @@ class Pool:
         room: Callable[[], Room] = read_room,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`begin` has an instance brought to what it should be, or to what is asked for, in the background.
+        """`begin` has an instance brought to what it should be, in the background.
 
         `busy`: whether any instance is being worked on, a member or somebody's.
         """
@@ -77,23 +77,29 @@ class Pool:
                 if member.failure is not None:
                     self._failed += 1
                     self._not_before = self._clock() + min(_FIRST_PAUSE * 2 ** (self._failed - 1), _LONGEST_PAUSE)
-                self._begin(member.id, Request(Action.DELETE, useless))
+                await self._delete(member, useless)
                 return
         wanted = wanted_size(await self._arrivals(), now(), self._context.settings.pool)
         room = self._room()
         if len(members) > wanted:
-            surplus = f"The pool has {len(members)} members and needs {wanted}."
-            self._begin(members[0].id, Request(Action.DELETE, surplus))
+            await self._delete(members[0], f"The pool has {len(members)} members and needs {wanted}.")
         elif members and (hardship := must_free(room)):
             # They are nobody's, so they go before anybody is put to sleep for it.
-            self._begin(members[0].id, Request(Action.DELETE, f"The machine is short of memory. {hardship.reason}"))
+            await self._delete(members[0], f"The machine is short of memory. {hardship.reason}")
         elif (begun := next((member for member in members if member.warmed_at is None), None)) is not None:
             if (begun.next_look_at or 0.0) <= now():
-                self._begin(begun.id, None)
+                self._begin(begun.id)
         elif len(members) < wanted and self._has_room(room):
-            self._begin(await self._new_row(), None)
+            self._begin(await self._new_row())
         elif members:
             self._failed = 0
+
+    async def _delete(self, member: Instance, reason: str) -> None:
+        """Have it deleted, unless somebody has claimed it meanwhile."""
+        async with self._context.database.write() as session:
+            if not await withdraw(session, member.id, reason):
+                return
+        self._begin(member.id)
 
     def _has_room(self, room: Room) -> bool:
         """Whether one more can be made, and sleep, and leave room for as much again."""
@@ -127,7 +133,7 @@ class Pool:
     def _useless(self, member: Instance) -> str | None:
         """Why nobody should get this one; None: somebody may."""
         if member.failure is not None:
-            return f"It failed before anybody had it: {member.failure}"
+            return member.failure
         if member.image != self._image:
             return "It is of another image than new ones are."
         if member.plan != PLAN or member.plan not in PLANS:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import sys
 import time
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import DEVNULL
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,15 @@ _TRIES = 8
 #: Seconds that a killed writer may take to leave the kernel.
 _KILLED_WITHIN = 2.0
 #: What the kernel answers when it got less than it was asked for, and when it was interrupted: neither is a refusal.
-_PARTLY = ("Resource temporarily unavailable", "Interrupted system call", "Device or resource busy")
+_PARTLY = (errno.EAGAIN, errno.EINTR, errno.EBUSY)
+#: Writes a word into a file; ends with the kernel's error, which a shell would not tell.
+_WRITE = """\
+import os, sys
+try:
+    os.write(os.open(sys.argv[1], os.O_WRONLY), sys.argv[2].encode())
+except OSError as error:
+    sys.exit(error.errno)
+"""
 
 
 class MemoryUnreachable(Exception):
@@ -106,21 +116,16 @@ class ContainerMemory:
 
     async def _ask_for(self, count: int) -> None:
         """One request to the kernel, made by a process of its own: only a signal ends it before it is through."""
-        file, words = ("memory.reclaim", str(count)) if self.unified else ("memory.force_empty", "0")
+        file, word = ("memory.reclaim", str(count)) if self.unified else ("memory.force_empty", "0")
         process = await asyncio.create_subprocess_exec(
-            "/bin/sh",
-            "-c",
-            'printf %s "$1" >"$2"',
-            "sh",
-            words,
-            str(self.folder / file),
+            sys.executable,
+            *("-I", "-S", "-c", _WRITE, str(self.folder / file), word),
             stdin=DEVNULL,
             stdout=DEVNULL,
-            stderr=PIPE,
-            env={"LC_ALL": "C"},
+            stderr=DEVNULL,
         )
         try:
-            _, said = await process.communicate()
+            error = await process.wait()
         except BaseException:
             process.kill()
             # One that a broken disk holds in the kernel cannot be killed: it is left there.
@@ -128,8 +133,8 @@ class ContainerMemory:
             await asyncio.wait([waiting], timeout=_KILLED_WITHIN)
             waiting.cancel()
             raise
-        reason = said.decode(errors="replace").strip()
-        if process.returncode != 0 and not any(words in reason for words in _PARTLY):
+        if error and error not in _PARTLY:
+            reason = os.strerror(error) if error > 0 else "its writer was killed"
             raise MemoryUnreachable(f"The kernel did not give memory back ({reason}): only root may ask for it.")
 
     def _read(self, name: str) -> str:

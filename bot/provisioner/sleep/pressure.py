@@ -55,7 +55,7 @@ def must_free(room: Room) -> Verdict:
     if room.available_bytes < reserve(room):
         return Verdict(
             True,
-            f"{_size(room.available_bytes)} of memory are available, less than the {_size(reserve(room))} to keep.",
+            f"There are {_size(room.available_bytes)} of memory available, and {_size(reserve(room))} must stay free.",
         )
     scarce = room.available_bytes < reserve(room) + 2 * AWAKE_BYTES
     if scarce and room.full_pressure is not None and room.full_pressure > FULL_PRESSURE:
@@ -64,7 +64,7 @@ def must_free(room: Room) -> Verdict:
             f"Everything waited for memory in {room.full_pressure:.0f} % of the last 10 seconds, "
             f"with {_size(room.available_bytes)} available.",
         )
-    return Verdict(False, f"{_size(room.available_bytes)} of memory are available, which is enough.")
+    return Verdict(False, f"There are {_size(room.available_bytes)} of memory available, which is enough.")
 
 
 def can_hold(room: Room, sleeper_bytes: int) -> Verdict:

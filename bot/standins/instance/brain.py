@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import httpx
 
@@ -26,14 +27,29 @@ class Brain:
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """An empty session, as at the start and after `/new`."""
         self._history: list[dict[str, Any]] = []
+        self._session = str(uuid4())
+        self._tokens = 0
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """The session as `status` lists it; one without an answer of the model has no tokens."""
+        return [{"sessionId": self._session, **({"outputTokens": self._tokens} if self._tokens else {})}]
 
     async def answer(self, config: InstanceConfig, words: str, sender: dict[str, Any]) -> str:
         """The model's answer to a person's words; raises :class:`ModelFailed`."""
         asked = {"role": "user", "content": _envelope(words, sender)}
         text = await self._ask(config, [*self._history, asked, _CONTEXT])
+        self._tokens += len(text.split())
         self._history = [*self._history, asked, {"role": "assistant", "content": text}][-_HISTORY:]
         return text
+
+    async def answer_prompt(self, config: InstanceConfig, prompt: str) -> str:
+        """The model's answer to a prompt of OpenClaw's own; raises :class:`ModelFailed`."""
+        return await self._ask(config, [{"role": "user", "content": prompt}, _CONTEXT])
 
     async def _ask(self, config: InstanceConfig, messages: Sequence[dict[str, Any]]) -> str:
         for pause in (*_PAUSES, None):

@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import structlog
@@ -21,6 +20,7 @@ from starlette.routing import Route
 from bot.credentials import same
 from bot.standins.instance.botapi import BotApi, TelegramFailed
 from bot.standins.instance.config import InstanceConfig
+from bot.standins.instance.cron import CATCH_UP_AFTER, Cron
 from bot.standins.instance.rpc import AdminRpc
 from bot.standins.instance.spool import Spool
 from bot.standins.instance.suspension import Suspension
@@ -36,21 +36,27 @@ class StandInInstance:
 
     It listens at `address` and calls from it, so several stand-ins with addresses of the loopback network can live on
     one machine as instances do on their bridge; None: every address. `folder` keeps the configuration and what was
-    taken; None: nothing outlives the object.
+    taken; None: nothing outlives the object. `catch_up_after`: seconds after a start at which missed jobs run.
     """
 
-    def __init__(self, config: InstanceConfig, address: str | None = None, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: InstanceConfig,
+        address: str | None = None,
+        folder: Path | None = None,
+        catch_up_after: float = CATCH_UP_AFTER,
+    ) -> None:
         self.config = config
-        #: What `cron.list` answers.
-        self.jobs: list[dict[str, Any]] = []
         self._address = address
         self._folder = folder
         self._spool = Spool(folder / "standin.sqlite3" if folder is not None else None)
         transport = httpx.AsyncHTTPTransport(local_address=address)
         self._http = httpx.AsyncClient(transport=transport, trust_env=False)
         self._turns = Turns(lambda: self.config, self._spool, self._http)
-        self.suspension = Suspension(lambda: self._turns.active, self._turns.ring)
-        self._rpc = AdminRpc(lambda: self.config, self._apply, self.suspension, self.jobs)
+        jobs = folder / "cron.sqlite3" if folder is not None else None
+        self._cron = Cron(lambda: self.config, jobs, self._http, catch_up_after)
+        self.suspension = Suspension(lambda: self._turns.active + self._cron.active, self._turns.ring)
+        self._rpc = AdminRpc(lambda: self.config, self._apply, self.suspension, self._cron, self._turns.brain.sessions)
         self._registered = False
         self._started = time.monotonic()
 
@@ -60,16 +66,20 @@ class StandInInstance:
         host = self._address or "0.0.0.0"  # noqa: S104
         async with AsyncExitStack() as stack:
             stack.callback(self._spool.close)
+            stack.callback(self._cron.close)
             await stack.enter_async_context(self._http)
             await stack.enter_async_context(running(self._webhook_app(), host, self.config.webhook_port))
             await stack.enter_async_context(running(self._gateway_app(), host, self.config.gateway_port))
-            work = asyncio.gather(self._register(), self._turns.run(lambda: not self.suspension.prepared))
+            work = asyncio.gather(self._register(), self._turns.run(self._may_run), self._cron.run(self._may_run))
             try:
                 yield self
             finally:
                 work.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await work
+
+    def _may_run(self) -> bool:
+        return not self.suspension.prepared
 
     def _webhook_app(self) -> Starlette:
         return Starlette(

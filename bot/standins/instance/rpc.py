@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 
 from bot.credentials import same
 from bot.standins.instance.config import ConfigConflict, ConfigError, InstanceConfig
+from bot.standins.instance.cron import Cron
 from bot.standins.instance.suspension import RpcError, Suspension
 
 
@@ -23,20 +24,24 @@ class AdminRpc:
         config: Callable[[], InstanceConfig],
         apply: Callable[[InstanceConfig], None],
         suspension: Suspension,
-        jobs: Sequence[Mapping[str, Any]],
+        cron: Cron,
+        sessions: Callable[[], list[dict[str, Any]]],
     ) -> None:
         self._config = config
         self._apply = apply
         self._suspension = suspension
-        self._jobs = jobs
         self._methods: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
             "gateway.suspend.prepare": suspension.prepare,
             "gateway.suspend.status": suspension.status,
             "gateway.suspend.resume": suspension.resume,
             "health": lambda _params: {"ok": True},
+            "status": lambda _params: {"sessions": {"recent": sessions()}},
             "config.get": self._get,
             "config.patch": self._patch,
-            "cron.list": lambda _params: {"jobs": list(self._jobs)},
+            "cron.add": cron.add,
+            "cron.list": cron.list,
+            "cron.remove": cron.remove,
+            "cron.runs": cron.runs,
         }
 
     async def serve(self, request: Request) -> JSONResponse:

@@ -22,6 +22,7 @@ _UNCONFIRMED = (
     "I couldn’t confirm whether my previous reply reached this chat, so I won’t resend it automatically. "
     "Please ask for any missing remainder."
 )
+_NEW_SESSION = "✅ New session started."
 _FAILED = "⚠️ Something went wrong while processing your request. Please try again."
 
 
@@ -32,7 +33,7 @@ class Turns:
         self._config = config
         self._spool = spool
         self._http = http
-        self._brain = Brain(http)
+        self.brain = Brain(http)
         self._look = asyncio.Event()
         self.active = 0
 
@@ -75,8 +76,13 @@ class Turns:
     ) -> None:
         chat = message["chat"]["id"]
         await api.call("sendChatAction", {"chat_id": chat, "action": "typing"})
+        words = _words(message)
+        if words == "/new":
+            self.brain.begin_anew()
+            await api.call("sendMessage", {"chat_id": chat, "text": _NEW_SESSION})
+            return
         try:
-            text = await self._brain.answer(config, _words(message), message["from"])
+            text = await self.brain.answer(config, words, message["from"])
         except ModelFailed as error:
             _log.warning("no answer from the model", reason=str(error))
             text = _FAILED
@@ -85,9 +91,14 @@ class Turns:
         if self._spool.confess():
             await api.call("sendMessage", {"chat_id": chat, "text": _UNCONFIRMED})
         self._spool.sending(update)
-        for start in range(0, len(text), _MESSAGE):
-            part = html.escape(text[start : start + _MESSAGE], quote=False)
-            await api.call("sendMessage", {"chat_id": chat, "text": part, "parse_mode": "HTML"})
+        await send_text(api, chat, text)
+
+
+async def send_text(api: BotApi, chat: int | str, text: str) -> None:
+    """Send a model's words, in as many messages as they need."""
+    for start in range(0, len(text), _MESSAGE):
+        part = html.escape(text[start : start + _MESSAGE], quote=False)
+        await api.call("sendMessage", {"chat_id": chat, "text": part, "parse_mode": "HTML"})
 
 
 def _words(message: dict[str, Any]) -> str:

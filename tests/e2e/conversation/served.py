@@ -123,11 +123,29 @@ class ServedZaki:
 
     def command(self, *arguments: str, ok: bool = True) -> str:
         """What a `zaki` command prints."""
-        done = subprocess.run(
-            [PROGRAM, *arguments], env=self._environment, cwd=self.state, capture_output=True, text=True, check=False
-        )
+        done = self._run(*arguments)
         assert (done.returncode == 0) is ok, done.stdout + done.stderr
         return done.stdout
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Exit code of a `zaki` command, and all that it prints."""
+        done = self._run(*arguments)
+        return done.returncode, done.stdout + done.stderr
+
+    def tries(self, *arguments: str) -> bool:
+        """Whether a `zaki` command does what it is asked to."""
+        return self.run(*arguments)[0] == 0
+
+    def popen(self, *arguments: str) -> subprocess.Popen[str]:
+        """A `zaki` command that goes on."""
+        return subprocess.Popen(
+            [PROGRAM, *arguments], env=self._environment, cwd=self.state, stdout=subprocess.PIPE, text=True
+        )
+
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [PROGRAM, *arguments], env=self._environment, cwd=self.state, capture_output=True, text=True, check=False
+        )
 
     async def instance_of(self, telegram_id: int) -> Instance | None:
         """The person's instance, as the provisioner wrote it down."""

@@ -15,6 +15,7 @@ from bot.cli import run
 from bot.store import Database, now
 from bot.store.tables import (
     ContainerState,
+    Decision,
     Instance,
     Invite,
     Operation,
@@ -111,6 +112,41 @@ async def test_an_instance_is_shown_with_its_operations_and_reason(zaki: Callabl
     assert [operation["kind"] for operation in shown["operations"]] == ["create"]
     _, out, _ = await zaki("instance", "show", FAILED)
     assert "ran out of memory" in out
+
+
+@pytest.mark.usefixtures("people")
+async def test_an_instance_is_shown_with_why_it_rests(zaki: Callable[..., Any], database: Database) -> None:
+    async with database.write() as session:
+        instance = await session.get_one(Instance, AWAKE)
+        instance.resting_since, instance.next_job_at, instance.archive = now(), now() + 60, "a" * 64
+        for action, reason in (("nothing", "It is awake."), ("sleep", "It has been idle for 15 minutes.")):
+            session.add(
+                Decision(instance_id=AWAKE, first_at=now() - 9, at=now(), times=3, action=action, reason=reason)
+            )
+            await session.flush()
+        session.add(Decision(instance_id=FAILED, first_at=now(), at=now(), action="wait", reason="Not this one."))
+    _, out, _ = await zaki("instance", "show", AWAKE, "--json")
+    shown = json.loads(out)
+    assert [(one["action"], one["reason"], one["times"]) for one in shown["decisions"]] == [
+        ("nothing", "It is awake.", 3),
+        ("sleep", "It has been idle for 15 minutes.", 3),
+    ]
+    assert (shown["state"], shown["archive"], shown["memory"]) == ("archived", "a" * 64, None)
+    assert shown["resting_since"] < shown["next_job_at"]
+    _, out, _ = await zaki("instance", "show", AWAKE)
+    assert "It has been idle for 15 minutes." in out
+
+
+@pytest.mark.usefixtures("people")
+async def test_who_waits_in_the_pool_is_marked(zaki: Callable[..., Any], database: Database) -> None:
+    async with database.write() as session:
+        session.add(
+            Instance(id="u-dddddddddd", plan="standard", image="sha256:0", created_at=now() + 9, warmed_at=now())
+        )
+    _, out, _ = await zaki("instance", "ls", "--json")
+    *others, member = json.loads(out)
+    assert (member["telegram_id"], member["name"]) == (None, "(warm pool)")
+    assert all(other["telegram_id"] and other["name"] != "(warm pool)" for other in others)
 
 
 @pytest.mark.usefixtures("people")

@@ -37,6 +37,8 @@ from bot.store.tables import (
     User,
     Wish,
 )
+from bot.users import receipts
+from tests.updates import press
 
 DURABLE = Response(status_code=200, headers={"x-openclaw-delivery-accepted": "durable"})
 
@@ -107,6 +109,21 @@ class Side:
         """As the webhook does it; how many were new."""
         return await self.inbox.store([read_update(body) for body in bodies])
 
+    async def handle(self, *bodies: bytes) -> None:
+        """Send what is for Zaki itself, one after the other, and wait until it is handled."""
+
+        async def done() -> bool:
+            return all(row.status != "pending" for row in await self.rows() if row.recipient == "zaki")
+
+        for body in bodies:
+            await self.send(body)
+        await eventually(done)
+
+    async def press(self, update_id: int, label: str, telegram_id: int) -> None:
+        """Press the button that the person sees with this label."""
+        data = (await self.buttons(telegram_id))[label]
+        await self.handle(press(update_id, telegram_id, data))
+
     async def bring_up(self, telegram_id: int, address: str = "127.0.0.1", **changes: Any) -> Instance:
         """The provisioner's work: an instance that can take updates, with other columns where they are given."""
         async with self.context.database.write() as session:
@@ -124,12 +141,13 @@ class Side:
         self.context.nudge.ring(Topic.INSTANCES)
         return instance
 
-    async def remove(self, telegram_id: int) -> None:
-        """The provisioner's work: the instance is gone."""
+    async def remove(self, telegram_id: int, *removed: str) -> None:
+        """The provisioner's work: the instance is gone, and these are the lines of the receipt."""
         async with self.context.database.write() as session:
             user = (await session.scalars(select(User).where(User.telegram_id == telegram_id))).one()
             instance = (await session.scalars(select(Instance).where(Instance.user_id == user.id))).one()
             await session.delete(instance)
+            await receipts.add(session, telegram_id, removed)
         self.context.nudge.ring(Topic.INSTANCES)
 
     async def rows(self) -> list[InboxUpdate]:

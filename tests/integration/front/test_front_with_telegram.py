@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from bot.credentials import new_instance_id
 from bot.front.app import Front, public_app
@@ -143,6 +143,30 @@ async def test_polling_survives_an_outage_and_takes_over_from_a_webhook(
         await _arrived(gateways, "three")
     texts = [json.loads(body)["message"]["text"] for body in gateways.bodies["127.0.0.1"]]
     assert texts == ["one", "two", "three"]
+
+
+async def test_typing_is_what_the_person_sees_first(
+    telegram: tuple[str, SimulatorClient], make_context: MakeContext, make_settings: MakeSettings, gateways: Gateways
+) -> None:
+    url, people = telegram
+    context = make_context(make_settings(telegram_api=url))
+    ada = await people.new_user(first_name="Ada")
+    async with _front(context, gateways):
+        await people.say(ada, "hello")
+        await _bring_up(context, ada.id)
+        await _arrived(gateways, "hello")
+        async with context.database.write() as session:
+            await session.execute(
+                update(Instance).values(container=ContainerState.PAUSED, ready_at=None, resting_since=now())
+            )
+        before = len(await people.calls("sendChatAction"))
+        await people.say(ada, "and now?")
+
+        async def shown() -> bool:
+            return len(await people.calls("sendChatAction")) > before
+
+        # The instance is never up here.
+        await eventually(shown, 30)
 
 
 async def test_by_webhook(

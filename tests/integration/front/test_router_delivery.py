@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 
 from bot.front.context import FrontContext
+from bot.front.outbox import BotCall
 from bot.nudge import Topic
 from bot.store import Database, now
-from bot.store.tables import ContainerState, InboxUpdate, Instance, Waiting, Wanted
+from bot.store.tables import ContainerState, Decision, InboxUpdate, Instance, Waiting, Wanted
 from tests.integration.front.conftest import Gateways, Side, eventually, running_side
 from tests.updates import text_message
 
@@ -34,7 +39,11 @@ async def test_the_first_message_makes_an_instance_and_reaches_it(side: Side, ga
     assert gateways.bodies["127.0.0.1"] == [body]
     assert gateways.secrets["127.0.0.1"] == [side.context.key.derive(instance.id, 1).webhook_secret]
     assert await side.stages(ADA) == ["received", "admitted", "delivered"]
-    assert ["ready" in text for text in await side.said(ADA)] == [True]
+
+    async def told() -> bool:
+        return ["ready" in text for text in await side.said(ADA)] == [True]
+
+    await eventually(told)
     assert [row.body for row in await side.rows()] == [b""]
     async with side.context.database.read() as session:
         assert await session.get(Waiting, ADA) is None
@@ -243,3 +252,92 @@ async def test_a_front_that_is_killed_goes_on_where_it_was(
             assert sent == sorted(sent)
             assert len(sent) <= 5
             assert sum("Setting up" in text or "ready" in text for text in await side.said(telegram_id)) == 1
+
+
+async def _asleep(side: Side, **columns: Any) -> None:
+    """An instance that was up once, and rests."""
+    await side.send(text_message(1, ADA, "one"))
+    await eventually(lambda: side.wish(ADA))
+    await side.bring_up(ADA)
+    await side.until(1, "delivered")
+
+    async def told() -> bool:
+        return any("ready" in text for text in await side.said(ADA))
+
+    await eventually(told)
+    await side.bring_up(
+        ADA, **{"container": ContainerState.PAUSED, "ready_at": None, "resting_since": now(), **columns}
+    )
+
+
+async def test_the_sign_of_typing_waits_for_nothing(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    await _asleep(side)
+    signs: list[int] = []
+    written = asyncio.Event()
+    write = side.router._write
+
+    async def pass_by(call: BotCall, *, to_chat: bool = True) -> None:
+        signs.append(call.chat_id)
+
+    @asynccontextmanager
+    async def slow_write() -> AsyncIterator[AsyncSession]:
+        await written.wait()
+        async with write() as session:
+            yield session
+
+    monkeypatch.setattr(side.router._outbox, "pass_by", pass_by)
+    monkeypatch.setattr(side.router, "_write", slow_write)
+    before = await side.wish(ADA)
+    await side.send(text_message(2, ADA, "two"))
+
+    async def shown() -> bool:
+        return ADA in signs
+
+    # Neither for the instance, nor even for the wish to have it woken.
+    await eventually(shown)
+    after = await side.wish(ADA)
+    assert before is not None
+    assert after is not None
+    assert after.generation == before.generation
+    written.set()
+    await side.bring_up(ADA)
+    await side.until(2, "delivered")
+
+
+async def test_whoever_waits_for_an_archive_is_told_at_once(side: Side) -> None:
+    await _asleep(side, container=ContainerState.NONE, archive="ab12")
+    await side.send(text_message(2, ADA, "two"))
+
+    async def told() -> bool:
+        return any("being unpacked" in text for text in await side.said(ADA))
+
+    await eventually(told)
+    await side.send(text_message(3, ADA, "/status"))
+    await side.until(3, "handled")
+    assert "is packed away" in (await side.said(ADA))[-1]
+    await side.bring_up(ADA, archive=None)
+    await side.until(2, "delivered")
+
+    async def taken_back() -> bool:
+        return not any("being unpacked" in text for text in await side.said(ADA))
+
+    await eventually(taken_back)
+
+
+async def test_whoever_waits_for_room_is_told_so(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("notices", "router"):
+        monkeypatch.setattr(f"bot.front.{name}.QUIET", 0.2)
+    await _asleep(side)
+    async with side.context.database.write() as session:
+        instance = (await session.scalars(select(Instance))).one()
+        session.add(
+            Decision(instance_id=instance.id, first_at=now(), at=now(), action="wait", reason="Others are awake.")
+        )
+    await side.send(text_message(2, ADA, "two"))
+
+    async def told() -> bool:
+        return any("Many assistants are busy" in text for text in await side.said(ADA))
+
+    await eventually(told)
+    await side.bring_up(ADA)
+    await side.until(2, "delivered")

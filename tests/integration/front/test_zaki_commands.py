@@ -14,7 +14,7 @@ from bot.front.context import FrontContext
 from bot.front.menu import NAME_QUESTION, ZONE_QUESTION
 from bot.settings import Settings
 from bot.store import now
-from bot.store.tables import ContainerState, OutboxMessage, OutboxStatus, User, UserStatus, Wanted
+from bot.store.tables import ContainerState, User, UserStatus, Wanted
 from bot.users import invites, people
 from tests.integration.front.conftest import Gateways, Side, eventually, running_side
 from tests.updates import membership, press, text_message
@@ -23,33 +23,18 @@ ADA, BEN = 4711, 4712
 COMMANDS = ("/start", "/help", "/status", "/privacy", "/delete")
 
 
-async def _handle(side: Side, *bodies: bytes) -> None:
-    for body in bodies:
-        await side.send(body)
-
-    async def done() -> bool:
-        return all(row.status != "pending" for row in await side.rows() if row.recipient == "zaki")
-
-    await eventually(done)
-
-
-async def _press(side: Side, update_id: int, label: str, telegram_id: int = ADA) -> None:
-    data = (await side.buttons(telegram_id))[label]
-    await _handle(side, press(update_id, telegram_id, data))
-
-
 async def test_zakis_commands_never_reach_the_instance(side: Side, gateways: Gateways) -> None:
-    await _handle(side, text_message(1, ADA, "/start"))
+    await side.handle(text_message(1, ADA, "/start"))
     await side.bring_up(ADA)
-    await _handle(side, *(text_message(10 + number, ADA, command) for number, command in enumerate(COMMANDS)))
-    await _handle(side, text_message(20, ADA, "/HELP@zaki_bot please"), text_message(21, ADA, " /model x"))
+    await side.handle(*(text_message(10 + number, ADA, command) for number, command in enumerate(COMMANDS)))
+    await side.handle(text_message(20, ADA, "/HELP@zaki_bot please"), text_message(21, ADA, " /model x"))
     await side.send(text_message(22, ADA, "/new"))
     await side.until(22, "delivered")
     assert gateways.update_ids("127.0.0.1") == [21, 22]
 
 
 async def test_start_begins_the_instance_before_any_answer(side: Side) -> None:
-    await _handle(side, text_message(1, ADA, "/start"))
+    await side.handle(text_message(1, ADA, "/start"))
     wish = await side.wish(ADA)
     assert wish is not None
     assert wish.wanted == Wanted.AWAKE
@@ -66,14 +51,14 @@ async def test_start_begins_the_instance_before_any_answer(side: Side) -> None:
 
 
 async def test_name_and_time_zone_by_buttons(side: Side) -> None:
-    await _handle(side, text_message(1, ADA, "/start"))
+    await side.handle(text_message(1, ADA, "/start"))
     before = await side.wish(ADA)
-    await _press(side, 2, "Ada")
+    await side.press(2, "Ada", ADA)
     user = await side.user(ADA)
     assert user is not None
     assert (user.call_name, user.timezone) == ("Ada", None)
     berlin = next(label for label in await side.buttons(ADA) if label.startswith("Berlin · "))
-    await _press(side, 3, berlin)
+    await side.press(3, berlin, ADA)
     user, wish = await side.user(ADA), await side.wish(ADA)
     assert user is not None
     assert (user.call_name, user.timezone, user.onboarding) == ("Ada", "Europe/Berlin", "done")
@@ -85,14 +70,14 @@ async def test_name_and_time_zone_by_buttons(side: Side) -> None:
 
 
 async def test_name_and_time_zone_typed(side: Side, gateways: Gateways) -> None:
-    await _handle(side, text_message(1, ADA, "/start"))
-    await _press(side, 2, "Another name…")
+    await side.handle(text_message(1, ADA, "/start"))
+    await side.press(2, "Another name…", ADA)
     assert (await side.said(ADA))[-1] == NAME_QUESTION
-    await _handle(side, text_message(3, ADA, "  Countess <b>\n of Lovelace ", reply_to=NAME_QUESTION))
-    await _press(side, 4, "Type it…")
-    await _handle(side, text_message(5, ADA, "sidney, i think", reply_to=ZONE_QUESTION))
+    await side.handle(text_message(3, ADA, "  Countess <b>\n of Lovelace ", reply_to=NAME_QUESTION))
+    await side.press(4, "Type it…", ADA)
+    await side.handle(text_message(5, ADA, "sidney, i think", reply_to=ZONE_QUESTION))
     assert "do not know that place" in (await side.said(ADA))[-1]
-    await _handle(side, text_message(6, ADA, "sydney", reply_to=ZONE_QUESTION))
+    await side.handle(text_message(6, ADA, "sydney", reply_to=ZONE_QUESTION))
     user = await side.user(ADA)
     assert user is not None
     assert (user.call_name, user.timezone) == ("Countess <b> of Lovelace", "Australia/Sydney")
@@ -104,22 +89,22 @@ async def test_name_and_time_zone_typed(side: Side, gateways: Gateways) -> None:
 
 
 async def test_both_questions_can_be_skipped(side: Side) -> None:
-    await _handle(side, text_message(1, ADA, "/start"))
-    await _press(side, 2, "Skip")
-    await _press(side, 3, "Asia")
+    await side.handle(text_message(1, ADA, "/start"))
+    await side.press(2, "Skip", ADA)
+    await side.press(3, "Asia", ADA)
     assert any(label.startswith("Tokyo · ") for label in await side.buttons(ADA))
-    await _press(side, 4, "Skip")
+    await side.press(4, "Skip", ADA)
     user = await side.user(ADA)
     assert user is not None
     assert (user.call_name, user.timezone, user.onboarding) == (None, None, "done")
 
 
 async def test_a_message_instead_of_an_answer_goes_to_the_instance(side: Side, gateways: Gateways) -> None:
-    await _handle(side, text_message(1, ADA, "/start"))
+    await side.handle(text_message(1, ADA, "/start"))
     await side.bring_up(ADA)
     await side.send(text_message(2, ADA, "What is a monad?"))
     await side.until(2, "delivered")
-    await _press(side, 3, "Ada")
+    await side.press(3, "Ada", ADA)
     user = await side.user(ADA)
     assert user is not None
     assert user.call_name == "Ada"
@@ -134,9 +119,9 @@ async def test_forged_and_borrowed_buttons_change_nothing(
         toasts.append(dict(call.params))  # type: ignore[attr-defined]
 
     monkeypatch.setattr(side.router._outbox, "ask", ask)
-    await _handle(side, text_message(1, ADA, "/start"), text_message(2, BEN, "/start"))
+    await side.handle(text_message(1, ADA, "/start"), text_message(2, BEN, "/start"))
     bens = callbacks.sign(side.context.key, BEN, Press("del", f"yes.{int(now())}"))
-    await _handle(side, press(3, ADA, bens), press(4, ADA, "zk:del:yes.1:" + "A" * 16), press(5, ADA, "zk:"))
+    await side.handle(press(3, ADA, bens), press(4, ADA, "zk:del:yes.1:" + "A" * 16), press(5, ADA, "zk:"))
     wish = await side.wish(ADA)
     assert wish is not None
     assert wish.wanted == Wanted.AWAKE
@@ -152,65 +137,12 @@ async def test_forged_and_borrowed_buttons_change_nothing(
     assert gateways.update_ids("127.0.0.1") == [6]
 
 
-async def test_deletion_asks_first_and_then_removes_everything(side: Side, gateways: Gateways) -> None:
-    await side.send(text_message(1, ADA, "hello"))
-    await eventually(lambda: side.wish(ADA))
-    await side.bring_up(ADA)
-    await side.until(1, "delivered")
-    await _handle(side, text_message(2, ADA, "/delete"))
-    await _press(side, 3, "Keep it")
-    wish = await side.wish(ADA)
-    assert wish is not None
-    assert wish.wanted == Wanted.AWAKE
-    await _press(side, 4, "Delete everything")
-    wish = await side.wish(ADA)
-    assert wish is not None
-    assert wish.wanted == Wanted.ABSENT
-    await side.send(text_message(5, ADA, "still there?"))
-    assert await side.user(ADA) is not None
-    before = await side.user(ADA)
-    await side.remove(ADA)
-
-    async def anew() -> bool:
-        user = await side.user(ADA)
-        return user is not None and before is not None and user.created_at > before.created_at
-
-    # The message that came meanwhile is the beginning of something new.
-    await eventually(anew)
-    texts = await side.said(ADA)
-    assert any("is deleted" in text for text in texts)
-    await side.bring_up(ADA)
-    await side.until(5, "delivered")
-    assert gateways.update_ids("127.0.0.1") == [1, 5]
-    assert [row.update_id for row in await side.rows()] == [5]
-
-
-async def test_somebody_without_an_assistant_can_be_forgotten(
-    make_settings: Callable[..., Settings], make_context: Callable[[Settings], FrontContext], gateways: Gateways
-) -> None:
-    context = make_context(make_settings(admission="invite"))
-    async with running_side(context, gateways.port) as side:
-        await _handle(side, text_message(1, ADA, "/start"), text_message(2, ADA, "/delete"))
-        user = await side.user(ADA)
-        assert user is not None
-        assert user.status == UserStatus.REFUSED
-        assert "You have no assistant here" in (await side.said(ADA))[-1]
-        async with context.database.write() as session:
-            for call in await session.scalars(select(OutboxMessage)):
-                call.status, call.finished_at = OutboxStatus.SENT, now()
-        await _press(side, 3, "Delete everything")
-        assert await side.user(ADA) is None
-        # What was said before is forgotten, and the question does not say that something is still going on.
-        assert [call.method for call in await side.calls(ADA)] == ["editMessageText"]
-        (told,) = await side.said(ADA)
-        assert "no assistant" in told
-        assert "is deleted" in told
-
-
-async def test_an_old_confirmation_deletes_nothing(side: Side) -> None:
-    await _handle(side, text_message(1, ADA, "/start"))
-    stale = callbacks.sign(side.context.key, ADA, Press("del", f"yes.{int(now()) - 3600}"))
-    await _handle(side, press(2, ADA, stale))
+@pytest.mark.parametrize("asked", [-3600, 3600])
+async def test_a_confirmation_of_another_time_deletes_nothing(side: Side, asked: int) -> None:
+    await side.handle(text_message(1, ADA, "/start"))
+    # One from the future was asked before the clock was put back.
+    stale = callbacks.sign(side.context.key, ADA, Press("del", f"yes.{int(now()) + asked}"))
+    await side.handle(press(2, ADA, stale))
     wish = await side.wish(ADA)
     assert wish is not None
     assert wish.wanted == Wanted.AWAKE
@@ -221,24 +153,26 @@ async def test_an_old_confirmation_deletes_nothing(side: Side) -> None:
     ("columns", "words"),
     [
         ({}, "is awake"),
-        ({"ready_at": None}, "is starting"),
+        ({"ready_at": None}, "is waking up"),
+        ({"ready_at": None, "met_generation": 0}, "is being set up"),
         ({"container": ContainerState.PAUSED}, "is asleep"),
         ({"container": ContainerState.EXITED, "ready_at": None}, "is stopped"),
+        ({"container": ContainerState.NONE, "ready_at": None, "archive": "ab12"}, "is packed away"),
         ({"failure": "Exit code 78.", "ready_at": None}, "cannot run right now"),
     ],
 )
 async def test_status_says_how_the_instance_is(side: Side, columns: dict[str, Any], words: str) -> None:
-    await _handle(side, text_message(1, ADA, "/start"))
-    await _handle(side, text_message(2, ADA, "/status"))
+    await side.handle(text_message(1, ADA, "/start"))
+    await side.handle(text_message(2, ADA, "/status"))
     assert "is being set up" in (await side.said(ADA))[-1]
     await side.bring_up(ADA, **columns)
-    await _handle(side, text_message(3, ADA, "/status"))
+    await side.handle(text_message(3, ADA, "/status"))
     assert words in (await side.said(ADA))[-1]
     assert "78" not in (await side.said(ADA))[-1]
 
 
 async def test_status_before_anything_else(side: Side) -> None:
-    await _handle(side, text_message(1, ADA, "/status"), text_message(2, ADA, "/delete"))
+    await side.handle(text_message(1, ADA, "/status"), text_message(2, ADA, "/delete"))
     assert all("no assistant" in text for text in await side.said(ADA))
     assert await side.user(ADA) is None
 
@@ -246,13 +180,13 @@ async def test_status_before_anything_else(side: Side) -> None:
 async def test_whoever_blocks_the_bot_has_their_instance_stopped(side: Side, gateways: Gateways) -> None:
     await side.send(text_message(1, ADA, "hello"))
     await eventually(lambda: side.wish(ADA))
-    await _handle(side, membership(2, ADA, blocked=True))
+    await side.handle(membership(2, ADA, blocked=True))
     user, wish = await side.user(ADA), await side.wish(ADA)
     assert user is not None
     assert wish is not None
     assert (user.status, wish.wanted) == (UserStatus.BLOCKED, Wanted.STOPPED)
     assert await side.status(1) == "pending"
-    await _handle(side, membership(3, ADA, blocked=False))
+    await side.handle(membership(3, ADA, blocked=False))
     await side.bring_up(ADA)
     await side.until(1, "delivered")
     user = await side.user(ADA)
@@ -261,7 +195,7 @@ async def test_whoever_blocks_the_bot_has_their_instance_stopped(side: Side, gat
 
 
 async def test_whoever_writes_is_not_blocked_any_more(side: Side) -> None:
-    await _handle(side, text_message(1, ADA, "/start"), membership(2, ADA, blocked=True))
+    await side.handle(text_message(1, ADA, "/start"), membership(2, ADA, blocked=True))
     await side.send(text_message(3, ADA, "here again"))
 
     async def active() -> bool:
@@ -279,25 +213,25 @@ async def test_refusals_are_polite_and_told_once(
         for number in range(1, 4):
             await side.send(text_message(number, ADA, "hello"))
             await side.until(number, "handled")
-        await _handle(side, text_message(4, ADA, "/start"))
+        await side.handle(text_message(4, ADA, "/start"))
         assert ["by invitation" in text for text in await side.said(ADA)] == [True]
         assert await side.wish(ADA) is None
         # Asking with a code deserves an answer each time.
-        await _handle(side, text_message(5, ADA, "/start wrong-code"), text_message(6, ADA, "/start wrong-code"))
+        await side.handle(text_message(5, ADA, "/start wrong-code"), text_message(6, ADA, "/start wrong-code"))
         assert sum("does not work" in text for text in await side.said(ADA)) == 2
         async with context.database.write() as session:
             [code] = await invites.create(session)
-        await _handle(side, text_message(7, ADA, f"/start {code}"))
+        await side.handle(text_message(7, ADA, f"/start {code}"))
         user = await side.user(ADA)
         assert user is not None
         assert (user.status, user.invite_code) == ("active", code)
         assert await side.wish(ADA) is not None
-        await _handle(side, text_message(8, BEN, f"/start {code}"))
+        await side.handle(text_message(8, BEN, f"/start {code}"))
         assert "does not work" in (await side.said(BEN))[-1]
 
 
 async def test_a_suspended_person_is_told_once_and_nothing_is_delivered(side: Side, gateways: Gateways) -> None:
-    await _handle(side, text_message(1, ADA, "/start"))
+    await side.handle(text_message(1, ADA, "/start"))
     await side.bring_up(ADA)
     async with side.context.database.write() as session:
         user = (await session.scalars(select(User))).one()
@@ -316,6 +250,6 @@ async def test_an_update_that_cannot_be_handled_does_not_block_the_next(
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(side.router._desk._commands, "_status", broken)
-    await _handle(side, text_message(1, ADA, "/status"), text_message(2, ADA, "/help"))
+    await side.handle(text_message(1, ADA, "/status"), text_message(2, ADA, "/help"))
     assert [row.last_error for row in await side.rows()] == ["It could not be handled.", None]
     assert "Just write" in (await side.said(ADA))[-1]

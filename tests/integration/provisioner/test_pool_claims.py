@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from bot.provisioner.pool import claim
 from bot.store import Database, now
-from bot.store.tables import ContainerState, Instance, User, UserStatus
+from bot.store.tables import ContainerState, Instance, Operation, OperationKind, User, UserStatus
 
 IMAGE = "sha256:" + "a" * 64
 
@@ -95,6 +95,17 @@ async def test_one_that_is_of_no_use_goes_to_nobody(database: Database, flaw: di
 async def test_a_lease_that_is_over_keeps_nobody_out(database: Database) -> None:
     await add(database, member(1, lease_owner="somebody", lease_until=now() - 1))
     (ada,) = await people(database, 1)
+    assert await claimed_by(database, ada) == "u-member0001"
+
+
+async def test_one_that_is_just_falling_asleep_is_taken(database: Database) -> None:
+    await add(database, member(1, lease_owner="somebody", lease_until=4e9))
+    (ada,) = await people(database, 1)
+    async with database.write() as session:
+        session.add(Operation(instance_id="u-member0001", kind=OperationKind.DELETE, started_at=now()))
+    assert await claimed_by(database, ada) is None
+    async with database.write() as session:
+        await session.execute(update(Operation).values(kind=OperationKind.SLEEP))
     assert await claimed_by(database, ada) == "u-member0001"
 
 

@@ -12,8 +12,8 @@ from sqlalchemy import select
 
 from bot.hostfacts import HostFacts
 from bot.provisioner.context import ProvisionerContext
-from bot.provisioner.decision import Action, Request
-from bot.provisioner.pool import Pool
+from bot.provisioner.pool import Pool, claim
+from bot.provisioner.pool.claiming import withdraw
 from bot.provisioner.pool.upkeep import OLDEST, QUIET
 from bot.provisioner.sleep import Room
 from bot.settings import Settings
@@ -32,13 +32,13 @@ SHORT = Room(total_bytes=16 * GIB, available_bytes=GIB // 4, swap_total_bytes=16
 class Machine:
     """A pool on a machine that the test describes, and what it began."""
 
-    pool: Pool
     database: Database
     image: str
+    pool: Pool = field(init=False)
     room: Room = PLENTY
     busy: bool = False
     at: float = 0.0
-    begun: list[tuple[str, Request | None]] = field(default_factory=list)
+    begun: list[str] = field(default_factory=list)
 
     async def add(self, number: int = 1, **changes: Any) -> str:
         """A member that is warm and asleep."""
@@ -66,11 +66,24 @@ class Machine:
         async with self.database.read() as session:
             return list(await session.scalars(select(Instance).where(Instance.user_id.is_(None))))
 
-    async def step(self) -> list[tuple[str, Action | None]]:
-        """What one look begins."""
+    async def step(self) -> list[tuple[str, str | None]]:
+        """The instances that one look begins to work on, and why they are deleted; None: they are made."""
         del self.begun[:]
         await self.pool.step()
-        return [(instance_id, request.action if request else None) for instance_id, request in self.begun]
+        async with self.database.read() as session:
+            return [(each, (await session.get_one(Instance, each)).failure) for each in self.begun]
+
+    async def deleted(self) -> list[str]:
+        """The instances that one look begins to delete; they are gone then."""
+        begun = await self.step()
+        for instance_id, reason in begun:
+            assert reason
+            await self.remove(instance_id)
+        return [instance_id for instance_id, _ in begun]
+
+    async def remove(self, instance_id: str) -> None:
+        async with self.database.write() as session:
+            await session.delete(await session.get_one(Instance, instance_id))
 
 
 @pytest.fixture
@@ -81,19 +94,15 @@ def make_machine(
 
     def make(most: int = 3) -> Machine:
         context = SimpleNamespace(database=database, settings=make_settings(pool=most), host=host_facts)
+        machine = Machine(database, host_facts.image)
 
-        def begin(instance_id: str, request: Request | None) -> bool:
-            machine.begun.append((instance_id, request))
-            return True
-
-        pool = Pool(
+        machine.pool = Pool(
             cast(ProvisionerContext, context),
-            begin,
+            machine.begun.append,
             lambda: machine.busy,
             room=lambda: machine.room,
             clock=lambda: machine.at,
         )
-        machine = Machine(pool, database, host_facts.image)
         machine.at = QUIET
         return machine
 
@@ -107,8 +116,8 @@ def machine(make_machine: Callable[..., Machine]) -> Machine:
 
 
 async def test_an_empty_pool_gets_a_member_and_then_rests(machine: Machine) -> None:
-    ((instance_id, request),) = await machine.step()
-    assert request is None
+    ((instance_id, reason),) = await machine.step()
+    assert reason is None
     (member,) = await machine.members()
     assert (member.id, member.user_id, member.plan, member.image) == (instance_id, None, "standard", machine.image)
     async with machine.database.write() as session:
@@ -158,28 +167,43 @@ async def test_a_member_that_is_of_no_use_is_deleted(machine: Machine, flaw: dic
     if "created_at" in flaw:
         flaw = {"created_at": now() + flaw["created_at"] - 1}
     instance_id = await machine.add(**flaw)
-    assert await machine.step() == [(instance_id, Action.DELETE)]
-    request = machine.begun[0][1]
-    assert request is not None
-    assert word in request.reason
+    ((begun, reason),) = await machine.step()
+    assert begun == instance_id
+    assert reason is not None
+    assert word in reason
 
 
 async def test_after_a_failure_the_next_try_waits_longer_each_time(machine: Machine) -> None:
     for pause in (60.0, 120.0, 240.0):
         instance_id = await machine.add(failure="It broke.")
-        assert await machine.step() == [(instance_id, Action.DELETE)]
-        await forget(machine, instance_id)
+        assert await machine.deleted() == [instance_id]
         machine.at += pause - 1
         assert await machine.step() == []
         machine.at += 1
-        assert [request for _, request in await machine.step()] == [None]
-        for member in await machine.members():
-            await forget(machine, member.id)
+        ((another, reason),) = await machine.step()
+        assert reason is None
+        await machine.remove(another)
 
 
-async def forget(machine: Machine, instance_id: str) -> None:
+async def test_a_member_that_somebody_has_claimed_meanwhile_is_not_deleted(machine: Machine) -> None:
+    instance_id = await machine.add(image="sha256:" + "f" * 64)
+    (member,) = await machine.members()
     async with machine.database.write() as session:
-        await session.delete(await session.get_one(Instance, instance_id))
+        user = User(telegram_id=1, status=UserStatus.ACTIVE, created_at=now())
+        session.add(user)
+        await session.flush()
+        assert await claim(session, user.id, member.plan, member.image) == instance_id
+    async with machine.database.write() as session:
+        assert not await withdraw(session, instance_id, "It is of no use.")
+    async with machine.database.read() as session:
+        assert (await session.get_one(Instance, instance_id)).failure is None
+
+
+async def test_nobody_gets_a_member_that_is_being_deleted(machine: Machine) -> None:
+    instance_id = await machine.add()
+    async with machine.database.write() as session:
+        assert await withdraw(session, instance_id, "It is of no use.")
+        assert await claim(session, 1, "standard", machine.image) is None
 
 
 @pytest.mark.parametrize("room", [NO_SWAP, FULL_SWAP, LITTLE], ids=["no swap", "full swap", "little memory"])
@@ -193,7 +217,7 @@ async def test_without_room_none_is_made_and_none_is_lost(machine: Machine, room
 async def test_members_go_before_anybody_is_put_to_sleep_for_memory(machine: Machine) -> None:
     first = await machine.add(1)
     machine.room = SHORT
-    assert await machine.step() == [(first, Action.DELETE)]
+    assert await machine.deleted() == [first]
 
 
 async def test_it_grows_with_those_who_come_and_shrinks_again(make_machine: Callable[..., Machine]) -> None:
@@ -202,16 +226,15 @@ async def test_it_grows_with_those_who_come_and_shrinks_again(make_machine: Call
     assert await machine.step() == []
     for number in range(200):
         await machine.add_person(number)
-    assert [request for _, request in await machine.step()] == [None]
+    ((_, reason),) = await machine.step()
+    assert reason is None
     await machine.add(2)
     await machine.add(3)
-    surplus = (await machine.step())[0]
-    assert surplus[1] is Action.DELETE
+    assert await machine.deleted() == ["u-member0001"]
 
 
 async def test_an_operator_who_wants_none_gets_rid_of_those_there_are(make_machine: Callable[..., Machine]) -> None:
     machine = make_machine(most=0)
     instance_id = await machine.add()
-    assert await machine.step() == [(instance_id, Action.DELETE)]
-    await forget(machine, instance_id)
+    assert await machine.deleted() == [instance_id]
     assert await machine.step() == []

@@ -20,6 +20,11 @@ ID = "u-abcdefghij"
 CREDENTIALS = FrontCredentials(bot_token="1:token", model_key="key", webhook_secret="secret")
 
 
+def answer(status: int, body: object) -> httpx.Response:
+    """One that is read as it comes."""
+    return httpx.Response(status, stream=httpx.ByteStream(json.dumps(body).encode()))
+
+
 @dataclass
 class Member:
     """An OpenClaw that takes its time: it answers, forgets and comes to rest only after so many looks."""
@@ -43,18 +48,18 @@ class Member:
             return self._take(request)
         assert request.url.port == GATEWAY_PORT
         body = json.loads(request.content)
-        return httpx.Response(200, json={"ok": True, "payload": self._call(body["method"], body["params"])})
+        return answer(200, {"ok": True, "payload": self._call(body["method"], body["params"])})
 
     def _take(self, request: httpx.Request) -> httpx.Response:
         if request.headers["x-telegram-bot-api-secret-token"] != CREDENTIALS.webhook_secret:
-            return httpx.Response(401)
+            return answer(401, None)
         update = json.loads(request.content)
         self.updates.append(update)
         self.said.append(update["message"]["text"])
         if self.busy:
             self.interrupted.append(self.said[-1])
         self.looks, self.busy = 0, self.rests_after
-        return httpx.Response(200)
+        return answer(200, None)
 
     def _call(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         match method:
@@ -136,16 +141,16 @@ async def test_one_that_does_not_get_through_is_not_warm(
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("status", "body"),
     [
-        httpx.Response(200, json={"ok": True, "payload": {}}),
-        httpx.Response(200, json={"ok": True, "payload": {"sessions": {"recent": "none"}}}),
-        httpx.Response(500, text="broken"),
+        (200, {"ok": True, "payload": {}}),
+        (200, {"ok": True, "payload": {"sessions": {"recent": "none"}}}),
+        (500, "broken"),
     ],
     ids=["no sessions", "no list", "broken"],
 )
 async def test_one_that_does_not_say_what_it_remembers_is_not_warm(
-    gateway_of: Callable[[Serve], Gateway], answer: httpx.Response
+    gateway_of: Callable[[Serve], Gateway], status: int, body: object
 ) -> None:
     with pytest.raises(WarmupFailed):
-        await warm(gateway_of(lambda _request: answer), CREDENTIALS, ID)
+        await warm(gateway_of(lambda _request: answer(status, body)), CREDENTIALS, ID)

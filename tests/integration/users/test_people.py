@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -10,11 +11,13 @@ from sqlalchemy import func, select
 from bot.settings import Settings
 from bot.store import Database, now
 from bot.store.tables import (
+    Announcement,
     Base,
     ContainerState,
     InboxStatus,
     InboxUpdate,
     Instance,
+    News,
     Recipient,
     SeenFile,
     User,
@@ -24,7 +27,8 @@ from bot.store.tables import (
     Wish,
 )
 from bot.timeline import Stage, note
-from bot.users import admission, people, places
+from bot.users import admission, people, places, receipts
+from bot.users.plans import PLANS
 
 ADA = 4711
 
@@ -104,6 +108,7 @@ async def _fill(database: Database, ada: User) -> None:
         )
         session.add(SeenFile(telegram_id=ADA, file_id="f", seen_at=now()))
         session.add(Waiting(telegram_id=ADA, since=now(), setup=True))
+        session.add(Announcement(telegram_id=ADA, news=News.LATE_JOB, detail={}, created_at=now()))
         note(session, ADA, Stage.RECEIVED)
         session.add(
             Instance(
@@ -147,10 +152,17 @@ async def test_whoever_leaves_is_forgotten_once_the_instance_is_gone(database: D
     await _fill(database, ada)
     await _leave(database)
     assert (await _wish(database, ada)).wanted == Wanted.ABSENT
-    assert not await _forget(database)
+    assert await _forget(database) is None
     async with database.write() as session:
         await session.delete(await session.get_one(Instance, "u-abcdefghij"))
-    assert await _forget(database)
+        await receipts.add(session, ADA, ["the container u-abcdefghij"])
+    assert await _forget(database) == [
+        "the container u-abcdefghij",
+        "2 updates in the inbox",
+        "1 file noted for this chat",
+        "2 notes of what happened",
+        "the entry with name, language and time zone",
+    ]
     assert set((await _count_rows_about(database, ADA)).values()) == {0}
     async with database.read() as session:
         assert await places.taken(session) == 0
@@ -164,8 +176,12 @@ async def test_what_comes_after_the_farewell_waits_for_a_new_beginning(database:
         await session.delete(await session.get_one(Instance, "u-abcdefghij"))
     assert await _forget(database)
     async with database.read() as session:
-        [row] = await session.scalars(select(InboxUpdate))
-    assert (row.update_id, row.status) == (2, InboxStatus.PENDING)
+        known, waiting = (await session.scalars(select(InboxUpdate).order_by(InboxUpdate.update_id))).all()
+        files = (await session.scalars(select(SeenFile.file_id))).all()
+    assert (waiting.update_id, waiting.status, waiting.telegram_id) == (2, InboxStatus.PENDING, ADA)
+    # Its file is needed with it; and a repeat of what was settled is still known, as nobody's.
+    assert files == ["f"]
+    assert (known.update_id, known.telegram_id, known.recipient) == (1, 0, Recipient.NOBODY)
 
 
 async def test_leaving_does_not_end_a_suspension(
@@ -200,3 +216,64 @@ async def test_somebody_who_was_never_admitted_leaves_at_once(database: Database
     async with database.read() as session:
         assert (await session.scalars(select(User))).all() == []
         assert await places.taken(session) == 1
+
+
+async def test_a_suspension_ends_no_deletion(database: Database, ada: User) -> None:
+    await _leave(database)
+    async with database.write() as session:
+        user = await people.find(session, ADA)
+        assert user is not None
+        await people.suspend(session, user)
+    assert (await _wish(database, ada)).wanted == Wanted.ABSENT
+    assert await _forget(database) is not None
+
+
+async def test_keeping_awake_is_a_new_wish_that_ends_by_itself(
+    database: Database, ada: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lasts = PLANS["standard"].keep_awake
+    async with database.write() as session:
+        until = await people.keep_awake(session, ada)
+    assert until is not None
+    wish = await _wish(database, ada)
+    assert (wish.wanted, wish.generation, wish.awake_until) == (Wanted.AWAKE, 2, until)
+    assert people.kept_awake_until(wish, now()) == until
+    assert people.kept_awake_until(wish, until) is None
+    # The clock was put back: what lies further ahead than the button gives was never asked for.
+    assert people.kept_awake_until(wish, until - lasts - 1) is None
+    # A second press changes nothing, unless it comes later.
+    async with database.write() as session:
+        assert await people.keep_awake(session, ada) == until
+    assert (await _wish(database, ada)).generation == 2
+    monkeypatch.setattr(people, "now", lambda: time.time() + 3600)
+    async with database.write() as session:
+        assert (await people.keep_awake(session, ada) or 0) > until + 3000
+    assert (await _wish(database, ada)).generation == 3
+
+
+async def test_whoever_stops_or_leaves_keeps_nothing_awake(database: Database, ada: User) -> None:
+    async with database.write() as session:
+        await people.keep_awake(session, ada)
+        await people.wish(session, ada, Wanted.STOPPED)
+    assert (await _wish(database, ada)).awake_until is None
+    await _leave(database)
+    async with database.write() as session:
+        assert await people.keep_awake(session, ada) is None
+    assert (await _wish(database, ada)).wanted == Wanted.ABSENT
+
+
+async def test_a_receipt_is_the_operators_who_asked_for_it(database: Database, ada: User) -> None:
+    async with database.write() as session:
+        number = await receipts.ask(session, ADA)
+        await receipts.add(session, ADA, ["the container u-abcdefghij"])
+    async with database.write() as session:
+        assert await receipts.collect(session, number) is None
+        lines = await receipts.take(session, ADA)
+        assert lines == ["the container u-abcdefghij"]
+        assert await receipts.hand_over(session, ADA, [*lines, "2 updates"])
+    assert (await _count_rows_about(database, ADA))["announcements"] == 0
+    async with database.write() as session:
+        assert await receipts.collect(session, number) == ["the container u-abcdefghij", "2 updates"]
+    async with database.write() as session:
+        assert await receipts.collect(session, number) is None
+        assert not await receipts.hand_over(session, ADA, lines)

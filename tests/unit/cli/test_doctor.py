@@ -26,7 +26,7 @@ HEALTHY = DockerFacts(version="20.10.24+dfsg1", live_restore=True, image="sha256
         doctor.restic_check("restic 0.14.0 compiled with go1.19.8 on linux/amd64"),
         doctor.inotify_check(8192, 8192),
         doctor.uid_check(None),
-        doctor.swap_check(1),
+        doctor.swap_check(8 * doctor.GIB, 16 * doctor.GIB),
         doctor.memory_check(doctor.LEAST_MEMORY),
         doctor.disk_check(Path("/"), doctor.LEAST_DISK),
     ],
@@ -68,7 +68,8 @@ def test_what_zaki_cannot_do_without_fails_with_a_cure(check: Check) -> None:
         doctor.inotify_check(128, 8192),
         doctor.inotify_check(None, 8192),
         doctor.uid_check("debian"),
-        doctor.swap_check(0),
+        doctor.swap_check(0, 4 * doctor.GIB),
+        doctor.swap_check(2 * doctor.GIB, 16 * doctor.GIB),
         doctor.memory_check(doctor.LEAST_MEMORY - 1),
         doctor.disk_check(Path("/"), 0),
     ],
@@ -88,6 +89,11 @@ def test_versions(text: str, version: tuple[int, ...]) -> None:
     assert doctor._version(text) == version
 
 
+def test_swap_is_told_in_sleepers() -> None:
+    assert doctor.swap_check(24 * doctor.GIB, 24 * doctor.GIB).found == "24.0 GiB, enough for 24 sleeping instances"
+    assert doctor.swap_check(doctor.GIB // 2, 0).found == "0.5 GiB"
+
+
 def test_meminfo_is_in_bytes() -> None:
     text = "MemAvailable:    2048 kB\nHugePages_Total:       0\nSwapTotal:          1 kB\n"
 
@@ -95,15 +101,15 @@ def test_meminfo_is_in_bytes() -> None:
 
 
 def test_json_is_one_array(capsys: pytest.CaptureFixture[str]) -> None:
-    render([doctor.swap_check(0)], as_json=True)
+    render([doctor.memory_check(0)], as_json=True)
 
     [check] = json.loads(capsys.readouterr().out)
     assert check == {
-        "name": "Swap",
+        "name": "Memory",
         "ok": False,
         "warning": True,
-        "found": "none",
-        "cure": "Add a swap file or zram: without one a sleeping instance keeps its gigabyte of memory.",
+        "found": "0.0 GiB available",
+        "cure": "Free 2.0 GiB: that is what an awake instance may use.",
     }
 
 

@@ -46,11 +46,12 @@ def test_where_everything_is_taken_it_says_so() -> None:
         free_subnet(STATE, routes(*ALL))
 
 
-def test_the_demos_host_differs_from_the_real_one_in_its_bridge_alone() -> None:
+def test_the_demos_host_differs_from_the_real_one_in_its_bridge_and_leaves_the_machines_swap() -> None:
     real = HostSpec(image="zaki/openclaw:1", host_file="/state/host.json", runtime="runsc")
     demo = demo_host(real, STATE, IPv4Network("10.90.16.0/20"))
     assert (demo.image, demo.host_file, demo.runtime) == (real.image, real.host_file, real.runtime)
     assert demo.network != real.network
     assert demo.bridge != real.bridge
     assert demo.docker_part.subnet_of(demo.subnet)
+    assert demo.host_swap_mib == 0
     assert demo_host(real, STATE / "other", demo.subnet).bridge != demo.bridge

@@ -14,8 +14,8 @@ def _waiting(*, setup: bool) -> Waiting:
     return Waiting(telegram_id=1, since=1000.0, setup=setup, outbox_id=None, shown=None)
 
 
-def _instance(container: ContainerState, failure: str | None = None) -> Instance:
-    return Instance(id="u-abcdefghij", container=container, failure=failure)
+def _instance(container: ContainerState, failure: str | None = None, archive: str | None = None) -> Instance:
+    return Instance(id="u-abcdefghij", container=container, failure=failure, archive=archive)
 
 
 @pytest.mark.parametrize(
@@ -30,12 +30,24 @@ def _instance(container: ContainerState, failure: str | None = None) -> Instance
         (False, LONG, _instance(ContainerState.RUNNING), Notice.LONG),
         (False, 0.0, _instance(ContainerState.EXITED, "broken"), Notice.FAILED),
         (True, LONG, _instance(ContainerState.NONE, "broken"), Notice.FAILED),
+        (False, 0.0, _instance(ContainerState.NONE, archive="ab12"), Notice.RESTORING),
+        (False, LONG, _instance(ContainerState.CREATED, archive="ab12"), Notice.LONG),
+        (False, 0.0, _instance(ContainerState.NONE, "broken", "ab12"), Notice.FAILED),
     ],
 )
 def test_the_notice_follows_the_instance_and_the_clock(
     setup: bool, waited: float, instance: Instance | None, notice: Notice | None
 ) -> None:
     assert due(_waiting(setup=setup), instance, 1000.0 + waited) == notice
+
+
+@pytest.mark.parametrize(
+    ("waited", "failure", "notice"),
+    [(0.0, None, None), (QUIET, None, Notice.BUSY), (LONG, None, Notice.BUSY), (LONG, "broken", Notice.FAILED)],
+)
+def test_who_waits_for_room_is_told_so(waited: float, failure: str | None, notice: Notice | None) -> None:
+    instance = _instance(ContainerState.PAUSED, failure)
+    assert due(_waiting(setup=False), instance, 1000.0 + waited, queued=True) == notice
 
 
 def test_the_next_look_is_when_the_notice_changes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -23,7 +24,7 @@ IMAGE = "sha256:" + "b" * 64
 INSTANCE = InstanceSpec(
     id="u-0123456789", address=IPv4Address("10.86.0.7"), network="zaki0", image=IMAGE, labels={"zaki.pool": "1"}
 )
-HOST = HostSpec(image="zaki/openclaw:1", host_file="/var/lib/zaki/host.json")
+HOST = HostSpec(image="zaki/openclaw:1", host_file="/var/lib/zaki/host.json", host_swap_mib=0)
 
 
 def test_person_gets_a_hardened_container(declare: Any) -> None:
@@ -98,9 +99,25 @@ def test_local_tag_is_told_by_its_content_and_never_pulled(declare: Any) -> None
 
 def test_digest_of_a_registry_is_pulled_and_kept(declare: Any) -> None:
     reference = "registry.invalid/openclaw@" + IMAGE
-    declared = declare("vm", main, HostSpec(image=reference, host_file="/etc/zaki/host.json").to_config())
+    declared = declare(
+        "vm", main, HostSpec(image=reference, host_file="/etc/zaki/host.json", host_swap_mib=0).to_config()
+    )
     assert declared.inputs("RemoteImage")["keepLocally"] is True
     assert json.loads(declared.inputs("Command")["stdin"])["image"] == reference
+
+
+@pytest.mark.parametrize(("wanted", "size"), [(None, ""), (65536, "65536")], ids=["as the machine lets", "a size"])
+def test_host_brings_swap_and_takes_it_away_again(declare: Any, wanted: int | None, size: str) -> None:
+    declared = declare("vm", main, dataclasses.replace(HOST, host_swap_mib=wanted).to_config())
+    [swap] = [args.inputs for args in declared.declared if args.name == "swap"]
+    assert swap["environment"] == {"ZAKI_SWAP_MIB": size}
+    assert "keep $ZAKI_SWAP_MIB" in swap["create"]
+    assert '"$script" down' in swap["delete"]
+    assert swap["stdin"] == (PROJECT / "scripts/swap").read_text()
+
+
+def test_host_that_leaves_swap_alone_declares_none(declare: Any) -> None:
+    assert "swap" not in [args.name for args in declare("vm", main, HOST.to_config()).declared]
 
 
 def test_stack_of_another_id_is_refused(declare: Any) -> None:

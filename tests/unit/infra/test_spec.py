@@ -88,6 +88,7 @@ def hosts(draw: st.DrawFn) -> HostSpec:
         bridge=draw(words(string.ascii_lowercase, LOWER + "-", 15)),
         subnet=IPv4Network((number, prefix), strict=False),
         runtime=draw(st.sampled_from(["runc", "runsc"])),
+        host_swap_mib=draw(st.none() | st.integers(0, 1 << 24)),
     )
 
 
@@ -126,6 +127,7 @@ def test_what_has_a_default_may_be_left_out() -> None:
         "zaki:subnet": "10.86.0.0/16",
         "zaki:docker_range": "10.86.255.0/24",
         "zaki:runtime": "runc",
+        "zaki:host_swap_mib": "auto",
     }
 
 
@@ -187,6 +189,8 @@ def test_instance_is_refused_with_a_sentence(changes: dict[str, Any], complaint:
         ({"host_file": "/x\n"}, "absolute path"),
         ({"image": "$(reboot)"}, "image is"),
         ({"runtime": ""}, "runtime is"),
+        ({"host_swap_mib": -1}, "host_swap_mib is -1"),
+        ({"host_swap_mib": 1 << 25}, "or auto"),
     ],
 )
 def test_host_is_refused_with_a_sentence(changes: dict[str, Any], complaint: str) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bot.provisioner.decision import (
     LEAK,
     LOOK_ANYWAY,
+    MEND_IDLE,
     NOTICE,
     PROBES_MISSED,
     UNASKED_IDLE,
@@ -184,8 +185,11 @@ def test_without_room_for_a_sleeper_it_is_stopped() -> None:
     assert "Swap is full." in decision.reason
 
 
-def test_what_was_changed_by_hand_is_mended_unless_it_rests() -> None:
+def test_what_is_not_as_declared_is_mended_unless_it_rests_or_is_at_work() -> None:
     assert decide(facts(drift="Its memory limit is 4096 MiB.")).action is Action.WAKE
+    at_work = decide(facts(drift="Its memory limit is 4096 MiB.", last_turn=NOW - 5))
+    assert at_work.action is Action.NOTHING
+    assert at_work.look_at == pytest.approx(NOW - 5 + MEND_IDLE)
     assert decide(replace(asleep(NOW - 60), drift="Its memory limit is 4096 MiB.")).action is Action.NOTHING
 
 

@@ -99,10 +99,6 @@ def test_what_is_not_known_is_no_drift() -> None:
             f"It runs the image zaki/openclaw:1, not {SPEC.image}.",
         ),
         ({"user": ""}, "It runs as the user root, not 1000:1000."),
-        (
-            {"environment": SHAPE.environment - {"OPENCLAW_NO_RESPAWN=1"}},
-            "Its environment lacks OPENCLAW_NO_RESPAWN.",
-        ),
         ({"mounts": frozenset()}, f"The volume {SPEC.id} is not mounted at /home/node."),
         ({"mounts": SHAPE.mounts | {("bind", "/", "/host")}}, "The bind / is mounted at /host."),
         ({"privileged": True}, "It is privileged."),
@@ -131,6 +127,13 @@ def test_the_limit_of_processes_counts_once_it_runs() -> None:
     bare = replace(SHAPE, pids=0)
     assert drift(seen(bare, ContainerState.CREATED), SPEC) is None
     assert drift(seen(bare, ContainerState.PAUSED), SPEC) is not None
+
+
+def test_a_newer_programs_environment_waits_for_the_next_start() -> None:
+    older = replace(SHAPE, environment=SHAPE.environment - {"OPENCLAW_NO_RESPAWN=1"})
+    assert drift(seen(older, ContainerState.RUNNING), SPEC) is None
+    assert drift(seen(older, ContainerState.PAUSED), SPEC) is None
+    assert drift(seen(older, ContainerState.EXITED), SPEC) == "Its environment lacks OPENCLAW_NO_RESPAWN."
 
 
 def test_an_image_may_be_named_by_its_repositorys_digest() -> None:

@@ -79,3 +79,29 @@ def test_a_clock_shows_the_time_there() -> None:
     assert zones.clock("Europe/Berlin", noon) == "13:00"
     assert zones.clock("America/New_York", noon) == "07:00"
     assert zones.city("America/New_York") == "New York"
+
+
+@pytest.mark.parametrize(
+    ("zone", "hours", "words"),
+    [
+        ("Europe/Berlin", 0, "today at 13:00"),
+        ("Europe/Berlin", 10.99, "today at 23:59"),
+        ("Europe/Berlin", 11, "tomorrow at 00:00"),
+        ("America/New_York", 11, "today at 18:00"),
+        ("Europe/Berlin", -14, "yesterday at 23:00"),
+        ("Europe/Berlin", 72, "on Sunday, 18 January at 13:00"),
+        ("Europe/Berlin", 24 * 200, "on Monday, 3 August 2026 at 14:00"),
+        (None, 0, "today at 12:00 UTC"),
+        ("Atlantis/Capital", 0, "today at 12:00 UTC"),
+        ("../../etc/passwd", 0, "today at 12:00 UTC"),
+    ],
+)
+def test_a_moment_is_told_as_people_say_it(zone: str | None, hours: float, words: str) -> None:
+    noon = datetime(2026, 1, 15, 12, 0, tzinfo=UTC).timestamp()
+    assert zones.moment(zone, noon + hours * 3600, noon) == words
+
+
+@pytest.mark.parametrize("at", [1e300, float("nan"), float("inf"), -1e15, 1e17])
+def test_what_is_no_time_is_refused(at: float) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        zones.moment("Europe/Berlin", at, 0.0)

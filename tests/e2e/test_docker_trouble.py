@@ -1,0 +1,232 @@
+"""An image that vanished, a disk that is full, a daemon that is away: told in a sentence, and over once it is over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from bot.credentials import new_instance_id
+from bot.provisioner.containers import ContainerError, Containers, FileInVolume
+from bot.provisioner.stacks import StackFailed, StackManager
+from bot.toolchain import Toolchain
+from infra.spec import InstanceSpec
+from tests.e2e.conftest import Docker, DockerHost, Specify
+
+
+@pytest.fixture
+async def containers() -> AsyncIterator[Containers]:
+    async with Containers.connect() as containers:
+        yield containers
+
+
+@pytest.fixture
+def image(docker: Docker, docker_host_stack: DockerHost) -> Iterator[str]:
+    """An image of the test's own."""
+    container = docker("create", docker_host_stack.facts.image)
+    try:
+        image = docker("commit", "--change", 'CMD ["sleep", "600"]', "--change", "ENTRYPOINT []", container)
+    finally:
+        docker("rm", container)
+    yield image
+    docker("rmi", "-f", image, check=False)
+
+
+async def test_who_has_a_container_needs_no_image_any_more(
+    stacks: StackManager, containers: Containers, specify: Specify, docker: Docker, image: str
+) -> None:
+    spec, late = specify(image=image), specify(image=image)
+    first = await stacks.up(spec)
+    docker("rmi", "-f", image)
+    await containers.start(spec.id, spec.pids)
+    assert not await containers.has_image(image)
+    assert not (await stacks.up(spec, compare=True)).changed
+    await containers.stop(spec.id)
+    await containers.start(spec.id, spec.pids)
+    again = docker.inspect("container", spec.id)
+    assert again is not None
+    assert (again["Id"], again["State"]["Running"]) == (first.container, True)
+
+    with pytest.raises(StackFailed, match=f"the image {image} is not in Docker any more; run scripts/setup") as failed:
+        await stacks.up(late)
+    assert str(failed.value).endswith("it is tried again.")
+    # The image is there again under the same digest, or, as here, another one is the host's now.
+    other = specify(id=late.id, address=late.address)
+    assert await containers.has_image(other.image)
+    assert (await stacks.up(other)).container
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small file system of the test's own."""
+    if os.geteuid() != 0:
+        pytest.fail("A full disk is a mounted one: run this test as root.", pytrace=False)
+    image, folder = tmp_path / "disk.img", tmp_path / "disk"
+    folder.mkdir()
+    with image.open("wb") as file:
+        file.truncate(96 * 2**20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """A file that takes what room there is, to the last block."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (2**20, 4096, 512):
+            with contextlib.suppress(OSError):
+                while file.write(bytes(size)):
+                    pass
+    return filler
+
+
+class SmallDocker:
+    """Another daemon, with all that it keeps on the small disk."""
+
+    def __init__(self, disk: Path, folder: Path, docker: Docker) -> None:
+        self.socket = f"unix://{folder}/docker.sock"
+        self._log = folder / "dockerd.log"
+        self._docker = docker
+        self._command = [
+            *("dockerd", "-H", self.socket, "--data-root", f"{disk}/docker", "--exec-root", f"{folder}/exec"),
+            *("--pidfile", f"{folder}/pid", "--bridge=none", "--iptables=false", "--ip6tables=false"),
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        ends = time.monotonic() + 60
+        while not self._docker("version", "--format", "{{.Server.Version}}", check=False):
+            assert self._process.poll() is None, self._log.read_text()
+            assert time.monotonic() < ends
+
+    def stop(self) -> None:
+        """End it, and with it its containers."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(30)
+
+    def image(self) -> str:
+        """Id of an image that has nothing but a program that sleeps."""
+        libraries = re.findall(r"(/\S+) \(", subprocess.check_output(["ldd", "/bin/sleep"], text=True))
+        files = [name.lstrip("/") for name in ("/bin/sleep", *libraries)]
+        tar = subprocess.check_output(["tar", "-C", "/", "-c", "-h", *files])
+        command = ["docker", "import", "-c", 'CMD ["/bin/sleep", "600"]', "-"]
+        return subprocess.run(command, input=tar, capture_output=True, check=True).stdout.decode().strip()
+
+
+@pytest.fixture
+def small_docker(disk: Path, tmp_path: Path, docker: Docker, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallDocker]:
+    """The other daemon, which everything speaks to from now on."""
+    small = SmallDocker(disk, tmp_path, docker)
+    monkeypatch.setenv("DOCKER_HOST", small.socket)
+    try:
+        small.start()
+        yield small
+    finally:
+        small.stop()
+
+
+async def test_who_ends_is_noticed_before_and_after_a_restart_of_docker(
+    small_docker: SmallDocker, docker: Docker
+) -> None:
+    image, name = small_docker.image(), new_instance_id()
+    docker("create", "--name", name, "--label", f"zaki.instance={name}", "--network=none", image)
+    async with asyncio.timeout(120), Containers.connect() as containers:
+
+        async def ends() -> None:
+            docker("start", name)
+            deaths = containers.deaths()
+            first = asyncio.ensure_future(anext(deaths))
+            while not first.done():
+                # The daemon may be asked only just now.
+                docker("kill", name, check=False)
+                await asyncio.sleep(0.2)
+                docker("start", name)
+            assert await first == name
+            await deaths.aclose()
+
+        await ends()
+        follows = asyncio.create_task(_all(containers.deaths()))
+        await asyncio.sleep(0)
+        small_docker.stop()
+        # It comes to an end, well or not, so that it can be begun again.
+        await asyncio.wait([follows])
+        follows.exception()
+        with pytest.raises(ContainerError, match="Docker does not answer"):
+            await _all(containers.deaths())
+        small_docker.start()
+        await ends()
+
+
+async def _all(names: AsyncIterator[str]) -> list[str]:
+    return [name async for name in names]
+
+
+async def test_a_full_disk_of_dockers_is_told_with_its_place(
+    small_docker: SmallDocker, disk: Path, toolchain: Toolchain, docker: Docker, tmp_path: Path
+) -> None:
+    image = small_docker.image()
+    docker("network", "create", "--subnet", "10.251.9.0/24", "small")
+
+    def spec(last: int) -> InstanceSpec:
+        address = IPv4Address(f"10.251.9.{last}")
+        return InstanceSpec(id=new_instance_id(), address=address, network="small", image=image)
+
+    async with Containers.connect() as containers:
+        stacks = StackManager(toolchain, tmp_path / "state", containers)
+        first, second = spec(8), spec(9)
+        await stacks.up(first)
+        filler = fill(disk)
+        place = f"the disk of {disk}/docker/.* is full; free some room there, and it is tried again.$"
+        with pytest.raises(StackFailed, match=place):
+            await stacks.up(second)
+        with pytest.raises(ContainerError, match=place):
+            await containers.put_files(first.id, [FileInVolume("a", b"x" * 100_000)])
+        filler.unlink()
+        await containers.put_files(first.id, [FileInVolume("a", b"x" * 100_000)])
+        assert (await stacks.up(second)).changed
+        await stacks.close()
+
+
+async def test_a_full_disk_of_the_stacks_is_told_with_its_place(
+    containers: Containers, toolchain: Toolchain, specify: Specify, disk: Path
+) -> None:
+    stacks = StackManager(toolchain, disk / "state", containers)
+    spec = specify()
+    await stacks.up(spec)
+    filler = fill(disk)
+    larger = specify(id=spec.id, address=spec.address, memory_mib=3072, swap_mib=6144)
+    with pytest.raises(StackFailed, match=f"the disk of {disk}.* is full; free some room there"):
+        await stacks.up(larger)
+    filler.unlink()
+    assert (await stacks.up(larger)).changed
+    assert not (await stacks.up(larger)).changed
+    await stacks.destroy(spec.id)
+    await stacks.close()
+
+
+async def test_a_daemon_that_is_away_is_told(
+    stacks: StackManager, specify: Specify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = specify()
+    await stacks.up(spec)
+    with monkeypatch.context() as away:
+        away.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+        with pytest.raises(StackFailed, match="Docker does not answer; `zaki doctor` names the cure"):
+            await stacks.up(spec, compare=True)
+    assert not (await stacks.up(spec, compare=True)).changed
