@@ -10,8 +10,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bot.cli.output import CliError, ExitCode
+from bot.hostfacts import host_file
 from bot.provisioner import addresses
-from bot.provisioner.containers import ContainerError, Observed
+from bot.provisioner.containers import Observed
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.openclaw import CONFIG_FILE
 from bot.store import now
@@ -42,10 +43,11 @@ async def find(context: ProvisionerContext, instance_id: str) -> Foundling:
         row = await session.get(Instance, instance_id)
     if row is not None:
         raise CliError(f"{instance_id} is known already; `zaki instance show {instance_id}` says whose it is.")
+    world = await context.containers.belongings(context.host.network, str(host_file(context.settings)))
     observed = await context.containers.observe(instance_id)
-    if observed is not None and observed.shape is not None and context.host.network not in observed.shape.networks:
-        raise ContainerError(f"{instance_id} is not on the network {context.host.network}; it is another host's.")
-    if await context.containers.has_volume(instance_id):
+    if observed is not None and instance_id not in world.containers:
+        raise CliError(f"{instance_id} is on another network than {context.host.network}; it is another host's.")
+    if instance_id in world.volumes:
         return Foundling(instance_id, observed, None, await _owners(context, instance_id) if observed else None)
     saved = await context.archive.latest(instance_id)
     if saved is None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def doctor(
     instances: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[u-…]...", help="With --fix: remove these instances, which belong to nobody known."),
+        typer.Argument(metavar="u-…", help="With --fix: remove these instances, which belong to nobody known."),
     ] = None,
     fix: Annotated[bool, typer.Option("--fix", help="Repair what is broken, and remove what is nobody's.")] = False,
     as_json: AsJson = False,
@@ -26,8 +26,9 @@ def doctor(
 ) -> None:
     """Check this machine for all that Zaki needs, and name the cure of what is missing.
 
-    --fix never removes a volume or an archive that the database does not know, because after a restored database it may
-    hold somebody's files: that takes the instance's id as well.
+    --fix alone never removes a volume or an archive that the database does
+    not know, because after a restored database it may hold somebody's files:
+    that takes the instance's id as well.
     """
     if fix:
         _fix(instances or [], as_json=as_json, yes=yes)

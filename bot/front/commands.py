@@ -57,7 +57,8 @@ Replies are kept until Telegram has them, and for a short while after.
 
 To answer, your assistant sends your conversation to the AI model that the people who run this bot have chosen.
 
-/delete removes all of it and tells you what that was. What stays are counts of model use under a random number that points to nobody."""
+/delete removes all of it and tells you what that was. What stays are counts of model use under a random number that \
+points to nobody."""
 
 _CONFIRM = """\
 <b>Delete your assistant?</b>

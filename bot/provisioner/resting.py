@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import structlog
 from sqlalchemy import delete, func, select
@@ -106,22 +108,33 @@ class Resting:
         if await self._is_asked_for(work):
             raise Refused("A message came while it was falling asleep.")
         gateway = self._context.gateway(instance)
+        columns = await self._jobs(work, decision, patient=patient)
         try:
-            found = await jobs.upcoming(gateway, now()) if work.user is not None else []
-            if patient and (soon := jobs.near(found, now(), work.plan)) is not None:
-                raise Refused(f"Its job {soon.name!r} is due soon.")
             held = await gateway.suspend(suspension_request(instance.id))
         except GatewayError as error:
             if not decision.force:
                 # It may hold still all the same: the wake that follows the fence ends that.
                 await work.save(next_look_at=now())
                 raise Unclear(f"It does not hold still: {error}") from None
-            await work.save(suspension_id=None, **jobs.AWAKE)
+            await work.save(suspension_id=None, **columns)
             return
         if held.id is None and not decision.force:
             raise Refused(f"It is busy: {held.busy_with}.")
-        columns = jobs.at_rest(found, now(), work.plan, tired=decision.force)
         await work.save(suspension_id=held.id, **columns)
+
+    async def _jobs(self, work: Work, decision: Decision, *, patient: bool) -> Mapping[str, Any]:
+        """What is noted of its jobs; raises :class:`Refused` where one is due soon, or it does not say which it has."""
+        if work.user is None:
+            return jobs.at_rest([], now(), work.plan, tired=False)
+        try:
+            found = await jobs.upcoming(self._context.gateway(work.instance), now())
+        except GatewayError as error:
+            if decision.force:
+                return jobs.AWAKE
+            raise Refused(f"It does not say which jobs it has: {error}") from None
+        if patient and (soon := jobs.near(found, now(), work.plan)) is not None:
+            raise Refused(f"Its job {soon.name!r} is due soon.")
+        return jobs.at_rest(found, now(), work.plan, tired=decision.force)
 
     async def stop(self, work: Work, decision: Decision, observed: Observed | None) -> None:
         """End the gateway gracefully; raises :class:`Refused` where it is busy and nobody forbids it to run."""

@@ -44,6 +44,14 @@ class EngineLock:
             return False
         return name == "pulumi"
 
+    def end_plugins(self) -> None:
+        """End what a killed engine has left running: its plugins notice that it is gone only after minutes."""
+        if self.host != socket.gethostname() or Path(f"/proc/{self.pid}").exists():
+            return
+        # The engine led a group of its own, and a group's number is nobody else's while it has members.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

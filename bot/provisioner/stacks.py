@@ -321,7 +321,8 @@ class StackManager:
             _log.warning("stack made anew", stack=folder.stack, reason=str(error))
             folder.forget()
             record = folder.record()
-        for path in locks:
+        for path, lock in locks.items():
+            lock.end_plugins()
             # All that `pulumi cancel` does.
             path.unlink(missing_ok=True)
         if is_instance_id(folder.stack) and not record.has_container:

@@ -99,9 +99,20 @@ class SmallDocker:
         self.socket = f"unix://{folder}/docker.sock"
         self._log = folder / "dockerd.log"
         self._docker = docker
+        # In a network of its own: without one it would take the bridges of the machine's daemon for its own.
         self._command = [
-            *("dockerd", "-H", self.socket, "--data-root", f"{disk}/docker", "--exec-root", f"{folder}/exec"),
-            *("--pidfile", f"{folder}/pid", "--bridge=none", "--iptables=false", "--ip6tables=false"),
+            *(
+                "unshare",
+                "--net",
+                "dockerd",
+                "-H",
+                self.socket,
+                "--data-root",
+                f"{disk}/docker",
+                "--exec-root",
+                f"{folder}/exec",
+            ),
+            *("--pidfile", f"{folder}/pid", "--bridge=none", "--iptables=false"),
         ]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -145,11 +156,10 @@ async def test_who_ends_is_noticed_before_and_after_a_restart_of_docker(
     small_docker: SmallDocker, docker: Docker
 ) -> None:
     image, name = small_docker.image(), new_instance_id()
-    docker("create", "--name", name, "--label", f"zaki.instance={name}", "--network=none", image)
     async with asyncio.timeout(120), Containers.connect() as containers:
 
         async def ends() -> None:
-            docker("start", name)
+            docker("run", "-d", "--name", name, "--label", f"zaki.instance={name}", "--network=none", image)
             deaths = containers.deaths()
             first = asyncio.ensure_future(anext(deaths))
             while not first.done():
@@ -159,6 +169,7 @@ async def test_who_ends_is_noticed_before_and_after_a_restart_of_docker(
                 docker("start", name)
             assert await first == name
             await deaths.aclose()
+            docker("rm", "-f", name)
 
         await ends()
         follows = asyncio.create_task(_all(containers.deaths()))

@@ -172,6 +172,19 @@ async def test_whose_it_is_must_be_said_where_nothing_tells(zaki: Zaki, docker: 
     )
 
 
+async def test_what_is_another_hosts_is_not_given_away(zaki: Zaki, docker: Docker, names: list[str]) -> None:
+    await zaki.admit(ADA)
+    for name in names:
+        docker("volume", "create", "--label", f"zaki.instance={name}", "--label", "zaki.network=zaki-elsewhere", name)
+    docker("create", "--name", names[0], "--label", f"zaki.instance={names[0]}", str(zaki.settings.image))
+    for name in names:
+        code, said = await zaki.command("instance", "adopt", name, "--user", str(ADA), "--yes")
+        assert (code, name in said) == (1, True)
+        code, said = await zaki.command("doctor", "--fix", name, "--yes")
+        assert (code, f"nothing of {name}" in said) == (1, True)
+        assert docker.inspect("volume", name) is not None
+
+
 async def test_only_its_name_removes_what_may_hold_files(zaki: Zaki, docker: Docker, names: list[str]) -> None:
     for name, telegram_id in zip(names, (ADA, GRACE), strict=True):
         await zaki.make(await zaki.admit(telegram_id), name)
@@ -268,3 +281,20 @@ async def test_an_archive_is_given_back_to_its_person(zaki: Zaki, docker: Docker
     assert code == 0, said
     assert not (zaki.settings.state / "archives" / name).exists()
     assert docker.inspect("volume", name) is None
+
+
+async def test_whose_container_and_image_are_gone_is_made_of_the_image_of_today(
+    zaki: Zaki, docker: Docker, names: list[str]
+) -> None:
+    name = names[0]
+    await zaki.make(await zaki.admit(ADA), name)
+    docker("rm", "-f", name)
+    async with zaki.database.write() as session:
+        (await session.get_one(Instance, name)).image = "sha256:" + "0" * 64
+    code, said = await zaki.command("instance", "up", name)
+    assert (code, "unchanged" in said) == (0, False), said
+    found = docker.inspect("container", name)
+    assert found is not None
+    assert found["Image"] == zaki.settings.image
+    async with zaki.database.read() as session:
+        assert (await session.get_one(Instance, name)).image == zaki.settings.image

@@ -21,7 +21,7 @@ class CampaignFailed(Exception):
 
 def standin_shape(seed: int, kills: int) -> Shape:
     """With the stand-in, which starts in a second: a kill a second."""
-    every = {Victim.FRONT: 4.0, Victim.PROVISIONER: 4.0, Victim.ENGINE: 4.0, Victim.INSTANCE: 4.0}
+    every = {Victim.FRONT: 2.5, Victim.PROVISIONER: 2.5, Victim.ENGINE: 3.0, Victim.INSTANCE: 3.0}
     return Shape(seed, kills, 12, 4.0, 8.0, 2, every, spare=45.0, patience=240.0)
 
 

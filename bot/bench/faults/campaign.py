@@ -31,11 +31,14 @@ _NAMES = (
     *("Margaret", "Dennis", "Karen", "John", "Adele", "Leslie", "Hedy", "Claude"),
 )
 _LOOK_EVERY = 1.0
+_ROLES = {Victim.FRONT: Role.FRONT, Victim.PROVISIONER: Role.PROVISIONER}
 #: Seconds without a change after which nothing more is expected to come.
 _QUIET = 5.0
 #: Seconds that an engine is waited for, and that most of them run.
 _ENGINE_COMES = 30.0
 _ENGINE_RUNS = 1.5
+#: How many of a role's starts are killed too.
+_AT_THE_START = 0.25
 #: Seconds from an end to its discovery.
 _TO_BE_NOTICED = 5.0
 
@@ -51,7 +54,7 @@ class Shape:
     message_every: float
     idle: float
     pool: int
-    #: Mean time between two kills of each kind.
+    #: Mean time until the next kill of each kind.
     every: Mapping[Victim, float]
     #: How long an instance is spared after it was killed.
     spare: float
@@ -127,8 +130,6 @@ async def _people(made: World, shape: Shape) -> list[Person]:
 async def _kill(made: World, shape: Shape, victim: Victim, kills: _Kills, log: Path) -> None:
     """Kill one kind until there were enough of all."""
     draw = random.Random(f"{shape.seed} {victim}")  # noqa: S311 - to be drawn again
-    # On a slow machine more time passes between two starts, or nothing would ever be done.
-    mean = max(shape.every[victim], made.start if victim in (Victim.FRONT, Victim.PROVISIONER) else 0.0)
     ways: Mapping[Victim, Callable[[], Awaitable[str | None]]] = {
         Victim.FRONT: lambda: _kill_role(made, Role.FRONT),
         Victim.PROVISIONER: lambda: _kill_role(made, Role.PROVISIONER),
@@ -136,7 +137,7 @@ async def _kill(made: World, shape: Shape, victim: Victim, kills: _Kills, log: P
         Victim.INSTANCE: lambda: _kill_an_instance(made, shape, draw, kills),
     }
     while not kills.enough.is_set():
-        await asyncio.sleep(draw.expovariate(1 / mean))
+        await asyncio.sleep(draw.expovariate(1 / shape.every[victim]))
         if kills.enough.is_set():
             return
         who = await ways[victim]()
@@ -144,8 +145,12 @@ async def _kill(made: World, shape: Shape, victim: Victim, kills: _Kills, log: P
             await asyncio.sleep(0.05)
             continue
         kills.count(victim)
+        at = time.time()
         with log.open("a") as written:
-            written.write(f"--- kill {kills.done.total()} at {time.time():.3f}: {victim} {who}\n")
+            written.write(f"--- kill {kills.done.total()} at {at:.3f}: {victim} {who}\n")
+        if victim in _ROLES and draw.random() >= _AT_THE_START:
+            # Else nothing would ever be done on a slow machine.
+            await made.until_ready(_ROLES[victim], at)
 
 
 async def _kill_role(made: World, role: Role) -> str | None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from bot.bench.faults.account import Chat, answered, text_of
 from bot.standins.telegram.client import SimulatedMessage, SimulatedPerson, SimulatorClient, SimulatorError
 
-_DELETED = "is deleted"
+#: How the bot says that nothing is stored (any more).
+_NOTHING_LEFT = ("is deleted", "You have no assistant here yet")
 #: Seconds between two looks at a chat.
 _LOOK_EVERY = 1.0
 
@@ -70,7 +71,7 @@ class Person:
         asked = await self.people.say(self.who, "/delete")
         while True:
             for message in await self._shown(after=asked.id):
-                if _DELETED in message.text:
+                if any(words in message.text for words in _NOTHING_LEFT):
                     return
                 await self._confirm(message)
             await asyncio.sleep(_LOOK_EVERY)

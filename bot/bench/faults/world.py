@@ -19,6 +19,7 @@ from bot.demo.host import ensure_host, remove_host
 from bot.demo.settings import free_port, new_token
 from bot.hostfacts import HostFacts
 from bot.provisioner.single import provisioning
+from bot.serve import Role
 from bot.settings import Settings, load_settings, split_listen
 from bot.standins.telegram import SimulatorClient
 from bot.store import Database
@@ -41,8 +42,26 @@ class World:
     roles: Roles
     people: SimulatorClient
     database: Database
-    #: Seconds that both processes took to be ready at the first start.
-    start: float
+
+    async def until_ready(self, role: Role, since: float) -> None:
+        """Return once a process that was started after `since` (Unix time) takes the role; WorldFailed: none does."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _READY_WITHIN
+        nudge = self.settings.state / "run" / f"{role}.sock"
+        async with httpx.AsyncClient(trust_env=False, timeout=_READY_WITHIN) as http:
+            while not (nudge.exists() and nudge.stat().st_mtime > since - 0.1 and await self._answers(role, http)):
+                if self.roles.crashes or loop.time() > deadline:
+                    why = ", ".join(self.roles.crashes) or "it takes too long"
+                    raise WorldFailed(f"The {role} did not become ready ({why}); read its log.")
+                await asyncio.sleep(0.1)
+
+    async def _answers(self, role: Role, http: httpx.AsyncClient) -> bool:
+        if role is Role.PROVISIONER:
+            return True
+        try:
+            return (await http.get(f"http://{self.settings.listen}/readyz")).status_code == 200
+        except httpx.TransportError:
+            return False
 
 
 @dataclass(frozen=True)
@@ -86,8 +105,15 @@ async def world(wants: Wants, log: Path, tell: Callable[[str], None]) -> AsyncIt
             database = Database(settings.effective_database_url)
             roles = Roles(_environment(settings, wants, token), folder, log)
             try:
+                tell("starting the service")
                 await database.migrate()
-                yield World(settings, host, roles, people, database, await _start(settings, host, roles, tell))
+                bridge = settings.effective_instances_listen(host.gateway)
+                roles.bind(split_listen(settings.listen), split_listen(bridge))
+                made = World(settings, host, roles, people, database)
+                await roles.start()
+                for role in Role:
+                    await made.until_ready(role, 0.0)
+                yield made
             finally:
                 tell("removing what the campaign made")
                 await roles.stop()
@@ -98,21 +124,6 @@ async def world(wants: Wants, log: Path, tell: Callable[[str], None]) -> AsyncIt
         if (state / "host.json").exists():
             await remove_host(state)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-async def _start(settings: Settings, host: HostFacts, roles: Roles, tell: Callable[[str], None]) -> float:
-    tell("starting the service")
-    roles.bind(split_listen(settings.listen), split_listen(settings.effective_instances_listen(host.gateway)))
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    await roles.start()
-    ready = f"http://{settings.listen}/readyz"
-    async with httpx.AsyncClient(trust_env=False, timeout=_READY_WITHIN) as http:
-        while (await http.get(ready)).status_code != 200 or not (settings.state / "run" / "provisioner.sock").exists():
-            if roles.crashes or loop.time() - began > _READY_WITHIN:
-                raise WorldFailed(f"The service did not become ready ({', '.join(roles.crashes)}); read its log.")
-            await asyncio.sleep(0.1)
-    return loop.time() - began
 
 
 def _environment(settings: Settings, wants: Wants, token: str) -> dict[str, str]:

@@ -20,6 +20,8 @@ _log = structlog.get_logger(__name__)
 #: Seconds for each of its steps; a first turn takes five, and several times that on a busy machine.
 STEP_WITHIN = 120.0
 _LOOK_EVERY = 0.25
+#: Seconds between two questions whether it would hold still, of which OpenClaw takes 30 a minute.
+_ASK_EVERY = 3.0
 #: Telegram's own numbers of updates are far above.
 _NUMBERS = 1_000_000
 
@@ -46,14 +48,14 @@ async def _rehearse(gateway: Gateway, secret: str) -> None:
         await _say(gateway, secret, "Hello")
         await _until(lambda: _spoken_sessions(gateway), "The model's answer")
         # What comes before a turn has ended joins it.
-        await _until(lambda: _is_idle(gateway), "The end of the turn")
+        await _until(lambda: _is_idle(gateway), "The end of the turn", _ASK_EVERY)
     await _say(gateway, secret, "/new")
 
     async def forgotten() -> bool:
         return not await _spoken_sessions(gateway)
 
     await _until(forgotten, "A new session")
-    await _until(lambda: _is_idle(gateway), "The end of what a new session begins")
+    await _until(lambda: _is_idle(gateway), "The end of what a new session begins", _ASK_EVERY)
 
 
 async def _say(gateway: Gateway, webhook_secret: str, text: str) -> None:
@@ -90,13 +92,19 @@ async def _is_idle(gateway: Gateway) -> bool:
     return True
 
 
-async def _until(look: Callable[[], Awaitable[Any]], what: str) -> Any:
-    """Look until there is something to see."""
+async def _until(look: Callable[[], Awaitable[Any]], what: str, every: float = _LOOK_EVERY) -> Any:
+    """Look until there is something to see; on a busy machine a look may go unanswered."""
+    unanswered: GatewayError | None = None
     try:
         async with asyncio.timeout(STEP_WITHIN):
             while True:
-                if found := await look():
-                    return found
-                await asyncio.sleep(_LOOK_EVERY)
+                try:
+                    if found := await look():
+                        return found
+                    unanswered = None
+                except GatewayError as error:
+                    unanswered = error
+                await asyncio.sleep(every)
     except TimeoutError:
-        raise WarmupFailed(f"{what} did not come within {STEP_WITHIN:.0f} seconds.") from None
+        why = f" {unanswered}" if unanswered is not None else ""
+        raise WarmupFailed(f"{what} did not come within {STEP_WITHIN:.0f} seconds.{why}") from None

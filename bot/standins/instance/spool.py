@@ -53,10 +53,13 @@ class Spool:
         """The answer goes out from now on, so the turn is not begun anew, whatever happens."""
         self._set(update, "sending")
 
-    def confess(self) -> bool:
+    def unconfirmed(self) -> bool:
         """Whether answers of an earlier process may not have arrived, which nobody was told yet."""
-        told = self._connection.execute("UPDATE updates SET state = 'done' WHERE state = 'unconfirmed'")
-        return told.rowcount > 0
+        return self._connection.execute("SELECT 1 FROM updates WHERE state = 'unconfirmed'").fetchone() is not None
+
+    def confessed(self) -> None:
+        """The person was told."""
+        self._connection.execute("UPDATE updates SET state = 'done' WHERE state = 'unconfirmed'")
 
     def _set(self, update: dict[str, Any], state: str) -> None:
         statement = "UPDATE updates SET state = ? WHERE update_id = ?"

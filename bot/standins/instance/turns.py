@@ -88,8 +88,9 @@ class Turns:
             text = _FAILED
         if text in ("", "NO_REPLY"):
             return
-        if self._spool.confess():
+        if self._spool.unconfirmed():
             await api.call("sendMessage", {"chat_id": chat, "text": _UNCONFIRMED})
+            self._spool.confessed()
         self._spool.sending(update)
         await send_text(api, chat, text)
 

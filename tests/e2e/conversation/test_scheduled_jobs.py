@@ -25,7 +25,7 @@ from tests.e2e.conversation.served import PATIENCE, ServedZaki, until
 from tests.e2e.conversation.test_first_conversation import docker, echoes
 
 #: Seconds from making a job to its time: long enough to fall asleep before on a busy machine.
-AHEAD = 90.0
+AHEAD = 50.0
 #: Seconds for which the missed job is overdue.
 MISSED = 10.0
 

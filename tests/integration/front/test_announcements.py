@@ -18,7 +18,7 @@ from bot.front.outbox import BotCall, Outbox
 from bot.front.telegram import TelegramApi
 from bot.nudge import Topic
 from bot.store import Database, now
-from bot.store.tables import Announcement, ContainerState, News, OutboxMessage, User, UserStatus, Wanted, Wish
+from bot.store.tables import Announcement, ContainerState, News, OutboxMessage, User, UserStatus, Waiting, Wanted, Wish
 from bot.users import people
 from bot.users.plans import PLANS
 from tests.integration.front.conftest import Side, eventually
@@ -64,10 +64,17 @@ async def _untold(database: Database) -> int:
         return len((await session.scalars(select(Announcement).where(Announcement.told_at.is_(None)))).all())
 
 
-async def _rest(side: Side, rest: str = "stopped", telegram_id: int = ADA) -> None:
-    """The person's instance has rested for long, and is going to rest more deeply."""
-    await side.bring_up(telegram_id, container=ContainerState.PAUSED, ready_at=None, resting_since=now() - DAY)
-    await _announce(side.context.database, News.LONG_SLEEP, {"rest": rest, "at": now() + 6 * 3600}, telegram_id)
+async def _rest(side: Side, rest: str = "stopped") -> None:
+    """The person's instance was up, has rested for long since, and is going to rest more deeply."""
+    await side.bring_up(ADA)
+
+    async def nobody_waits() -> bool:
+        async with side.context.database.read() as session:
+            return await session.get(Waiting, ADA) is None
+
+    await eventually(nobody_waits)
+    await side.bring_up(ADA, container=ContainerState.PAUSED, ready_at=None, resting_since=now() - DAY)
+    await _announce(side.context.database, News.LONG_SLEEP, {"rest": rest, "at": now() + 6 * 3600})
 
 
 @asynccontextmanager
@@ -230,7 +237,7 @@ async def _asked_to_keep_awake(side: Side, announcer: Announcer) -> Wish:
     return wish
 
 
-async def test_the_button_keeps_it_awake(side: Side, announcer: Announcer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_button_keeps_it_awake(side: Side, announcer: Announcer) -> None:
     before = await _asked_to_keep_awake(side, announcer)
     await side.press(2, "Keep it awake", ADA)
     wish = await side.wish(ADA)

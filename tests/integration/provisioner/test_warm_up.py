@@ -87,7 +87,7 @@ class Member:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rehearsal, "STEP_WITHIN", 2.0)
-    monkeypatch.setattr(rehearsal, "_LOOK_EVERY", 0.01)
+    monkeypatch.setattr(rehearsal, "_ASK_EVERY", 0.01)
 
 
 Serve = Callable[[httpx.Request], httpx.Response]
