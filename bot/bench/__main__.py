@@ -137,6 +137,8 @@ def _run(measure: Callable[[Report, Tell], Awaitable[None]], *, as_json: bool) -
     try:
         asyncio.run(measured())
     except Exception as error:
+        if found and not as_json:
+            print_table(found)
         sentence, code = explain(error)
         tell(sentence)
         sys.exit(code)

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class EngineLock:
 
     def end_plugins(self) -> None:
         """End what a killed engine has left running: its plugins notice that it is gone only after minutes."""
-        if self.host != socket.gethostname() or Path(f"/proc/{self.pid}").exists():
+        if self.host != socket.gethostname() or self.pid <= 1 or Path(f"/proc/{self.pid}").exists():
             return
         # The engine led a group of its own, and a group's number is nobody else's while it has members.
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -178,7 +178,8 @@ class Waking:
             Stage.READY,
             **columns,
             container=ContainerState.RUNNING,
-            ready_at=now(),
+            # One that was up all the time goes on to age: what it says of itself must not keep it awake.
+            ready_at=instance.ready_at or now(),
             met_generation=work.generation,
             failure=None,
             fenced_at=None,
@@ -195,6 +196,8 @@ class Waking:
         observed = await self._containers.observe(instance.id)
         if observed is None:
             raise InstanceBroken(f"The container of {instance.id} went away while it was being started.")
+        if observed.state is not ContainerState.RUNNING:
+            instance.ready_at = None
         if observed.state is ContainerState.PAUSED:
             use = await self._freezer.use(instance.id)
             async with self._admission.admit(instance.id, use.swapped_bytes if use is not None else AWAKE_BYTES):

@@ -20,6 +20,10 @@ class Chat:
     sent: Sequence[int]
     shown: Sequence[str]
 
+    def reply(self, number: int) -> str:
+        """What the lines of the account call a reply."""
+        return f"{self.person}: the reply to {text_of(number)}"
+
 
 @dataclass
 class Account:
@@ -31,18 +35,13 @@ class Account:
     out_of_order: list[str] = field(default_factory=list)
     #: Replies that say themselves that they may be a repeat.
     marked: list[str] = field(default_factory=list)
-    #: Times that a gateway said itself that it cannot know whether a reply of its own arrived.
-    unconfirmed: int = 0
+    #: Replies that a gateway did not send again after it was killed while it sent them, and told the person so.
+    unconfirmed: list[str] = field(default_factory=list)
 
 
 def text_of(number: int) -> str:
     """What a person writes."""
     return f"n.{number}"
-
-
-def answered(shown: Iterable[str]) -> set[int]:
-    """The numbers that have a reply."""
-    return {int(found[1]) for text in shown if (found := _REPLY.fullmatch(text))}
 
 
 def settle(chats: Iterable[Chat]) -> Account:
@@ -55,25 +54,29 @@ def settle(chats: Iterable[Chat]) -> Account:
 
 def _count(chat: Chat, account: Account) -> None:
     replies: dict[int, int] = {}
-    newest = -1
+    excused: set[int] = set()
+    newest, told = -1, False
     for text in chat.shown:
-        if text.startswith(_UNCONFIRMED):
-            account.unconfirmed += 1
         found = _REPLY.fullmatch(text)
         if found is None:
+            told = told or text.startswith(_UNCONFIRMED)
             continue
         number = int(found[1])
-        what = f"{chat.person}: the reply to {text_of(number)}"
-        first = number not in replies
+        if told:
+            # It is said before the next reply, and is about the last one before that.
+            excused |= set([sent for sent in chat.sent if newest < sent < number][-1:])
+            told = False
+        if number not in replies and number < newest:
+            account.out_of_order.append(f"{chat.reply(number)} came after that to {text_of(newest)}")
         replies.setdefault(number, 0)
         if found["mark"]:
-            account.marked.append(what)
+            account.marked.append(chat.reply(number))
         else:
             replies[number] += 1
             if replies[number] > 1:
-                account.duplicated.append(what)
-        if first and number < newest:
-            account.out_of_order.append(f"{what} came after that to {text_of(newest)}")
+                account.duplicated.append(chat.reply(number))
         newest = max(newest, number)
+    missing = [number for number in chat.sent if number not in replies]
     account.messages += len(chat.sent)
-    account.lost += [f"{chat.person}: the reply to {text_of(number)}" for number in chat.sent if number not in replies]
+    account.unconfirmed += [chat.reply(number) for number in missing if number in excused]
+    account.lost += [chat.reply(number) for number in missing if number not in excused]

@@ -64,7 +64,7 @@ def _report(outcome: Outcome, report: Report) -> None:
         report(Figure(BENCH, name, len(found), "", n))
     report(Figure(BENCH, "leftovers", len(outcome.leftovers), "", 1))
     report(Figure(BENCH, "marked", len(account.marked), "", n))
-    report(Figure(BENCH, "unconfirmed", account.unconfirmed, "", n))
+    report(Figure(BENCH, "unconfirmed", len(account.unconfirmed), "", n))
     report(Figure(BENCH, "seconds", outcome.seconds, "s", 1))
 
 

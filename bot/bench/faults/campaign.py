@@ -19,7 +19,7 @@ from sqlalchemy import or_, select
 from bot.bench.faults import remains as left
 from bot.bench.faults.account import Account, settle
 from bot.bench.faults.person import Habits, Person
-from bot.bench.faults.victims import Victim, engines, instances, kill_instance, kill_process
+from bot.bench.faults.victims import Victim, engines, instances, kill_instance, kill_process, printed
 from bot.bench.faults.world import Wants, World, world
 from bot.provisioner.reconcile import SOUND_AFTER
 from bot.serve import Role
@@ -34,6 +34,8 @@ _LOOK_EVERY = 1.0
 _ROLES = {Victim.FRONT: Role.FRONT, Victim.PROVISIONER: Role.PROVISIONER}
 #: Seconds without a change after which nothing more is expected to come.
 _QUIET = 5.0
+#: Seconds of quiet after which somebody who waits for a reply writes again.
+_ASKS_AGAIN_AFTER = 15.0
 #: Seconds that an engine is waited for, and that most of them run.
 _ENGINE_COMES = 30.0
 _ENGINE_RUNS = 1.5
@@ -109,6 +111,8 @@ async def run(shape: Shape, image: str | None, log: Path, tell: Callable[[str], 
             stop.set()
         unsettled = await _settled(made, everybody, shape.patience, tell)
         account = settle([await person.chat() for person in everybody])
+        if account.lost or account.duplicated or account.out_of_order:
+            await _note_chats(made, everybody, log)
         leftovers = [*made.roles.crashes, *unsettled, *await left.remains(made)]
         leftovers += await _everybody_leaves(made, everybody, shape.patience, tell)
         departures = sum(person.departures for person in everybody)
@@ -214,20 +218,35 @@ async def _progress(kills: _Kills, everybody: list[Person], began: float, tell: 
 async def _settled(made: World, everybody: list[Person], patience: float, tell: Callable[[str], None]) -> list[str]:
     """Wait until everybody has their replies and nothing is under way, for a while; what is under way at the end."""
     deadline = time.monotonic() + patience
-    quiet_since: float | None = None
-    waits: list[str] = []
-    while time.monotonic() < deadline:
+    quiet_since = time.monotonic()
+    asked: set[int] = set()
+    while True:
         waits = await left.under_way(made)
         owed = [person for person in everybody if not await person.has_all_replies()]
-        if waits or owed:
-            quiet_since = None
-        elif quiet_since is None:
-            quiet_since = time.monotonic()
-        elif time.monotonic() - quiet_since >= _QUIET:
+        at = time.monotonic()
+        if waits:
+            quiet_since = at
+        elif at - quiet_since >= _QUIET and not owed:
             return []
+        elif at - quiet_since >= _ASKS_AGAIN_AFTER:
+            for person in owed:
+                if person.who.id not in asked:
+                    asked.add(person.who.id)
+                    await person.ask_again()
+        if at > deadline:
+            tell(f"not settled within {patience:.0f} s")
+            return waits
         await asyncio.sleep(_LOOK_EVERY)
-    tell(f"not settled within {patience:.0f} s")
-    return waits
+
+
+async def _note_chats(made: World, everybody: list[Person], log: Path) -> None:
+    """For whoever looks for the cause: what people saw, and what the gateways printed."""
+    with log.open("a") as written:
+        for person in everybody:
+            chat = await person.chat()
+            written.write(f"--- {chat.person} ({person.who.id}) sent {chat.sent} and saw {list(chat.shown)}\n")
+        for name in await instances(made.host.network):
+            written.write(f"--- {name} printed\n{await printed(name)}\n")
 
 
 async def _everybody_leaves(

@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bot.bench.faults.account import Chat, answered, text_of
+from bot.bench.faults.account import Chat, settle, text_of
 from bot.standins.telegram.client import SimulatedMessage, SimulatedPerson, SimulatorClient, SimulatorError
 
 #: How the bot says that nothing is stored (any more).
@@ -63,8 +63,12 @@ class Person:
         return Chat(self.who.first_name, list(self.sent), [message.text for message in await self._shown()])
 
     async def has_all_replies(self) -> bool:
-        """Whether each of their messages has a reply."""
-        return answered(message.text for message in await self._shown()) >= set(self.sent)
+        """Whether each of their messages has a reply, or they know that there will be none."""
+        return not settle([await self.chat()]).lost
+
+    async def ask_again(self) -> None:
+        """Write once more, as somebody does who waits for a reply."""
+        await self._write()
 
     async def delete(self) -> None:
         """Ask for the deletion of everything and confirm it; returns when the bot says that it is done."""

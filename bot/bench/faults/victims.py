@@ -42,6 +42,11 @@ async def instances(network: str) -> list[str]:
     return sorted(listed.split())
 
 
+async def printed(name: str) -> str:
+    """The last lines that a container printed."""
+    return await _docker("logs", "--timestamps", "--tail", "200", name)
+
+
 async def kill_instance(name: str) -> bool:
     """`kill -9` of all in a container; False where there is nothing to kill (any more)."""
     pid = (await _docker("inspect", "--format", "{{.State.Pid}}", name)).strip()
@@ -68,7 +73,7 @@ def kill_process(pid: int) -> bool:
 
 async def _docker(*words: str) -> str:
     process = await asyncio.create_subprocess_exec(
-        "docker", *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        "docker", *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    printed, _ = await process.communicate()
-    return printed.decode()
+    said, _ = await process.communicate()
+    return said.decode(errors="replace") if process.returncode == 0 else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bot.bench.faults.account import Chat, answered, settle
+from bot.bench.faults.account import Chat, settle
 
 MARK = "\n\n↻ may be a repeat"
 UNCONFIRMED = "I couldn’t confirm whether my previous reply reached this chat, so I won’t resend it automatically."
@@ -23,7 +23,7 @@ def test_a_reply_to_each_in_order_is_nothing_to_complain_of() -> None:
     )
     assert account.messages == 3
     assert (account.lost, account.duplicated, account.out_of_order, account.marked) == ([], [], [], [])
-    assert account.unconfirmed == 0
+    assert account.unconfirmed == []
 
 
 def test_a_message_without_a_reply_is_lost() -> None:
@@ -53,12 +53,22 @@ def test_people_are_counted_apart() -> None:
     assert account.lost == ["Grace: the reply to n.0"]
 
 
-def test_a_gateway_that_does_not_know_is_counted_apart() -> None:
-    account = settle([Chat("Ada", [0, 1], [UNCONFIRMED, reply(1)])])
-    assert account.unconfirmed == 1
-    assert account.lost == ["Ada: the reply to n.0"]
+def test_a_reply_that_the_gateway_says_it_will_not_send_again_is_counted_apart() -> None:
+    account = settle([Chat("Ada", [0, 1, 2, 3], [reply(0), UNCONFIRMED, reply(3)])])
+    assert account.unconfirmed == ["Ada: the reply to n.2"]
+    assert account.lost == ["Ada: the reply to n.1"]
+
+
+def test_what_the_gateway_says_without_need_is_counted_nowhere() -> None:
+    account = settle([Chat("Ada", [0, 1, 2], [reply(0), UNCONFIRMED, reply(1), reply(2)])])
+    assert (account.unconfirmed, account.lost) == ([], [])
+
+
+def test_one_word_of_the_gateway_excuses_no_later_loss() -> None:
+    account = settle([Chat("Ada", [0, 1, 2, 3], [reply(0), UNCONFIRMED, reply(1), reply(3)])])
+    assert (account.unconfirmed, account.lost) == ([], ["Ada: the reply to n.2"])
 
 
 @pytest.mark.parametrize("text", ["You wrote: n.17 or so", "n.17", "You wrote: n.", "You wrote: m.17"])
 def test_other_words_are_no_reply(text: str) -> None:
-    assert answered([text]) == set()
+    assert settle([Chat("Ada", [17], [text])]).lost == ["Ada: the reply to n.17"]

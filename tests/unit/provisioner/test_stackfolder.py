@@ -117,6 +117,32 @@ def test_lock_of_a_process_that_is_no_engine_is_not_held() -> None:
     assert not EngineLock(socket.gethostname(), os.getpid()).is_held()
 
 
+def test_what_a_killed_engine_left_is_ended() -> None:
+    engine = subprocess.Popen(
+        ["sh", "-c", "sleep 600 & echo $!; wait"], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    with engine:
+        assert engine.stdout is not None
+        plugin = int(engine.stdout.readline())
+        lock = EngineLock(socket.gethostname(), engine.pid)
+        lock.end_plugins()
+        assert engine.poll() is None
+        engine.kill()
+        engine.wait()
+        lock.end_plugins()
+        # It held its engine's output open.
+        assert engine.stdout.read() == ""
+    assert not Path(f"/proc/{plugin}").exists() or "(sleep) Z" in Path(f"/proc/{plugin}/stat").read_text()
+
+
+@pytest.mark.parametrize(("host", "pid"), [(socket.gethostname(), 0), (socket.gethostname(), 1), ("elsewhere", 2)])
+def test_what_no_engine_of_ours_left_is_spared(host: str, pid: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed: list[int] = []
+    monkeypatch.setattr("bot.provisioner.stackfolder.os.killpg", lambda group, _signal: killed.append(group))
+    EngineLock(host, pid).end_plugins()
+    assert killed == []
+
+
 def test_lock_of_another_host_is_held() -> None:
     assert EngineLock("somewhere-else", 1).is_held()
 
