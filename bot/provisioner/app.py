@@ -49,7 +49,7 @@ _RELIEVE_EVERY = 5.0
 #: Seconds for which one that would not sleep is not asked again.
 _SPARED_FOR = 60.0
 _RETRY_AFTER = 5.0
-_RETRY_AT_MOST = 300.0
+_RETRY_AT_MOST = 60.0
 #: Seconds between starts of a loop that fails at once; what Docker's return brings is seen within them.
 _PAUSE_AT_MOST = 15.0
 

@@ -122,7 +122,7 @@ def _member(facts: Facts) -> Decision:
     """One of the warm pool: warmed once, then asleep until somebody comes."""
     instance = facts.instance
     if instance.failure is not None:
-        return Decision(Action.DELETE, f"It failed before anybody had it: {instance.failure}")
+        return Decision(Action.DELETE, instance.failure)
     if instance.warmed_at is None:
         return Decision(Action.WARM, "The pool needs one more that is ready for somebody new.")
     if facts.container is ContainerState.PAUSED:
