@@ -68,7 +68,11 @@ async def adopt(context: ProvisionerContext, found: Foundling, telegram_id: int)
             user = await _person(session, context, telegram_id)
             address = await _address(session, context, found)
             session.add(_row(context, found, user, address))
-            session.add(AuditEntry(at=now(), instance_id=found.id, action="adopt", detail=f"for {telegram_id}"))
+            session.add(
+                AuditEntry(
+                    at=now(), instance_id=found.id, action="adopt", detail="The operator gave it back to its person."
+                )
+            )
     except IntegrityError:
         raise CliError(f"Somebody was faster: {found.id} or {telegram_id} has an owner now; look again.") from None
 

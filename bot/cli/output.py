@@ -89,7 +89,7 @@ def ask(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise CliError("This deletes, and nobody is here to be asked; add --yes.", ExitCode.USAGE)
+        raise CliError("Nobody is here to be asked whether that is meant; add --yes.", ExitCode.USAGE)
     if not typer.confirm(question, err=True):
         raise CliError("Nothing was changed.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sqlalchemy import select
@@ -30,10 +30,11 @@ async def remove_instance(settings: Settings, database: Database, instance_id: s
         instance = await session.get(Instance, instance_id)
         user = await session.get(User, instance.user_id) if instance and instance.user_id is not None else None
         if user is not None:
+            await farewell.take_notice_back(session, user.telegram_id, settings.state / "spool")
             await people.wish(session, user, Wanted.ABSENT)
     # One of the warm pool is nobody's, so nobody can wish it away.
     request = Request(Action.DELETE, "The operator asked for it.") if user is None else None
-    async with _in_time(lambda: instance_id):
+    async with _in_time(instance_id):
         await _destroy(settings, database, instance_id, request)
 
 
@@ -54,7 +55,7 @@ async def remove_person(settings: Settings, database: Database, telegram_id: int
         session.add(
             AuditEntry(at=now(), instance_id=instance_id, action="user.rm", detail="The operator asked for it.")
         )
-    async with _in_time(lambda: instance_id):
+    async with _in_time(instance_id or "Their deletion"):
         while True:
             for file in done.files if done is not None else ():
                 file.unlink(missing_ok=True)
@@ -62,10 +63,8 @@ async def remove_person(settings: Settings, database: Database, telegram_id: int
                 removed = await receipts.collect(session, number)
             if removed is not None:
                 return removed
-            async with database.read() as session:
-                theirs = select(Instance.id).join(User).where(User.telegram_id == telegram_id)
-                instance_id = await session.scalar(theirs)
-            if instance_id is not None:
+            # Only that one: whoever ended the deletion, the person may have begun anew since.
+            if instance_id is not None and await _is_there(database, instance_id):
                 await _destroy(settings, database, instance_id)
             async with database.write() as session:
                 user = await people.find(session, telegram_id)
@@ -86,14 +85,14 @@ async def _destroy(settings: Settings, database: Database, instance_id: str, req
 
 
 @asynccontextmanager
-async def _in_time(which: Callable[[], str | None]) -> AsyncIterator[None]:
+async def _in_time(which: str) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(_WITHIN):
             yield
     except TimeoutError:
         raise CliError(
-            f"{which()} is still being worked on after {_WITHIN:.0f} seconds; `zaki instance show {which()}` says "
-            "by what. The deletion goes on once a service runs."
+            f"{which} is still being worked on after {_WITHIN:.0f} seconds; `zaki instance ls` says by what. "
+            "The deletion goes on once a service runs."
         ) from None
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bot.front.outbox import rows
+from bot.front.notices import Notice
+from bot.front.outbox import BotCall, rows
+from bot.front.outbox.putting import put
 from bot.front.talk import escape
-from bot.store.tables import User, UserStatus
+from bot.store.tables import User, UserStatus, Waiting
 from bot.users import people, receipts
 
 _DELETED = (
@@ -40,11 +42,23 @@ async def begin(session: AsyncSession, user: User, spool: Path) -> Farewell | No
     None: it goes on once their instance is gone, with :func:`end`. Of somebody without one everything goes at once.
     """
     telegram_id, suspended = user.telegram_id, user.status == UserStatus.SUSPENDED
+    await take_notice_back(session, telegram_id, spool)
     removed = await people.leave(session, user)
     if removed is None:
         return None
     kept = f"What stays is that {_SUSPENSION}." if suspended else _ANEW
     return await _part(session, telegram_id, spool, removed, _ERASED, kept)
+
+
+async def take_notice_back(session: AsyncSession, telegram_id: int, spool: Path) -> None:
+    """Take back the message that says that their assistant comes, in the caller's transaction."""
+    waiting = await session.get(Waiting, telegram_id, with_for_update=True)
+    if waiting is None:
+        return
+    if waiting.outbox_id is not None and waiting.shown != Notice.LOST:
+        params = {"chat_id": telegram_id, "message_id": {"outbox": waiting.outbox_id}}
+        await put(session, BotCall("deleteMessage", params, telegram_id), spool)
+    await session.delete(waiting)
 
 
 async def end(session: AsyncSession, user: User, spool: Path) -> Farewell | None:

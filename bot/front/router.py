@@ -349,7 +349,10 @@ class Router:
         if not wished or waiting is None or outdated:
             async with self._write() as session:
                 user = await people.find(session, view.telegram_id)
-                if user is None:
+                present = await session.get(Wish, user.id, with_for_update=True) if user is not None else None
+                # Since the look they may have been suspended, or be leaving.
+                left = present is None or present.wanted == Wanted.ABSENT
+                if user is None or user.status != UserStatus.ACTIVE or left:
                     return 0.0
                 await people.wish(session, user, Wanted.AWAKE, again=again)
                 waiting = await self._notices.begin(session, view.telegram_id, setup=_is_new(instance))

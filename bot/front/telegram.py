@@ -44,13 +44,17 @@ class TelegramUnavailable(Exception):
 
 @dataclass(frozen=True)
 class Upload:
-    """A file on disk that goes out as a part of a multipart request; `size` in bytes."""
+    """A file on disk that goes out as a part of a multipart request; `size` in bytes.
+
+    `sha256` is the content's, in hexadecimal digits; empty where nobody asks for it any more.
+    """
 
     field: str
     path: Path
     filename: str
     content_type: str
     size: int
+    sha256: str = ""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from bot.provisioner.containers import Containers
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Action, Request
 from bot.provisioner.health import Health
-from bot.provisioner.lease import LeaseHeld, new_owner, release_dead
+from bot.provisioner.lease import LeaseHeld, is_live, new_owner, release_dead
 from bot.provisioner.operations import close_dead
 from bot.provisioner.pool import Pool
 from bot.provisioner.reconcile import SOUND_AFTER, Reconciler
@@ -46,6 +46,10 @@ _BACKGROUND = 8
 RESYNC_EVERY = 60.0
 #: Seconds between looks at the machine's memory.
 _RELIEVE_EVERY = 5.0
+#: Seconds after which an end is not one of a row, and nobody is in a conversation any more; and the pause of one that
+#: ends sooner, for nobody.
+_LONG = 900.0
+_UNATTENDED = 300.0
 #: Seconds for which one that would not sleep is not asked again.
 _SPARED_FOR = 60.0
 _RETRY_AFTER = 5.0
@@ -193,6 +197,9 @@ class Provisioner:
             # Another provisioner may have been first: one instance a user, by the table's constraint.
             with contextlib.suppress(IntegrityError):
                 async with self._database.write() as session:
+                    present = await session.get(Wish, wish.user_id, with_for_update=True)
+                    if present is None or present.wanted != Wanted.AWAKE:
+                        continue  # they left, or were suspended, since the look
                     claimed = await pool.claim(session, wish.user_id, wish.plan, image)
                     if claimed is not None:
                         note(session, telegram_id, Stage.CLAIMED)
@@ -218,7 +225,10 @@ class Provisioner:
         query = (
             select(Instance.id)
             .join(Wish, Wish.user_id == Instance.user_id)
-            .where(Wish.generation > Instance.met_generation, not_(func.coalesce(pausing, false())))
+            .where(
+                Wish.generation > Instance.met_generation,
+                or_(Wish.wanted != Wanted.AWAKE, not_(func.coalesce(pausing, false()))),
+            )
             .order_by(Wish.asked_at)
         )
         async with self._database.read() as session:
@@ -273,6 +283,8 @@ class Provisioner:
             self._spared[instance_id] = asyncio.get_running_loop().time() + _SPARED_FOR
             _log.info("an instance was not put to sleep", instance=instance_id, reason=str(refused))
         except Exception as error:
+            if request is not None:
+                self._spared[instance_id] = asyncio.get_running_loop().time() + _SPARED_FOR
             count = self._failures[instance_id] = self._failures.get(instance_id, 0) + 1
             delay = min(_RETRY_AFTER * 2 ** (count - 1), _RETRY_AT_MOST)
             if self._database.trouble.reason is None:
@@ -312,10 +324,17 @@ class Provisioner:
             instance = await session.get(Instance, instance_id, with_for_update=True)
             if instance is None or instance.failure is not None or instance.container != ContainerState.RUNNING:
                 return False
-            sound = instance.ready_at is not None and now() - instance.ready_at > SOUND_AFTER
-            instance.repairs = 1 if sound else instance.repairs + 1
+            if is_live(instance.lease_owner, instance.lease_until):
+                return False  # another process is stopping or starting it
+            lasted = now() - instance.ready_at if instance.ready_at is not None else 0.0
+            instance.repairs = 1 if lasted > SOUND_AFTER else instance.repairs + 1
             instance.container, instance.ready_at = ContainerState.EXITED, None
-            instance.next_look_at = now() + BACK_OFF[min(instance.repairs, len(BACK_OFF)) - 1]
+            pause = BACK_OFF[min(instance.repairs, len(BACK_OFF)) - 1]
+            user = await session.get(User, instance.user_id) if instance.user_id is not None else None
+            if lasted < _LONG and (user is None or (user.last_message_at or 0.0) < now() - _LONG):
+                # Nobody waits for it, so one that ends again and again costs little.
+                pause = max(pause, _UNATTENDED)
+            instance.next_look_at = now() + pause
         return True
 
     async def _resync_regularly(self) -> None:
@@ -327,7 +346,6 @@ class Provisioner:
         """Compare every row with the world, and look at those that differ."""
         await close_dead(self._database)
         await clock.set_right(self._database)
-        states = await self.context.containers.states()
         query = select(
             Instance.id,
             Instance.container,
@@ -341,6 +359,7 @@ class Provisioner:
         ).outerjoin(Wish, Wish.user_id == Instance.user_id)
         async with self._database.read() as session:
             rows = (await session.execute(query)).all()
+        states = await self.context.containers.states()
         for row in rows:
             if row.id in self._working:
                 continue
@@ -361,8 +380,15 @@ class Provisioner:
             if late and row.failure is None:
                 changes["next_look_at"] = now()
             if changes:
+                # Whoever works on it now knows better.
+                as_seen = and_(
+                    Instance.id == row.id,
+                    Instance.lease_owner.is_(None),
+                    Instance.container == row.container,
+                    Instance.ready_at.is_not_distinct_from(row.ready_at),
+                )
                 async with self._database.write() as session:
-                    await session.execute(update(Instance).where(Instance.id == row.id).values(**changes))
+                    await session.execute(update(Instance).where(as_seen).values(**changes))
         self._nudge.ring(Topic.WISHES)
         self._nudge.ring(Topic.INSTANCES)
 

@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from bot.credentials import ArchiveKey
@@ -112,8 +112,7 @@ class Archive:
         """
         restic, about = self._open(instance_id, snapshot)
         try:
-            has_files = await self._containers.has_path(instance_id, STATE)
-            if has_files and not await self._containers.has_path(instance_id, _MARK):
+            if await self.is_restored(instance_id):
                 return False
             await self._containers.put_files(instance_id, [FileInVolume(_MARK, b"")])
             tar = TarStream()
@@ -125,6 +124,16 @@ class Archive:
         except TarBroken as error:
             raise _damaged(instance_id, snapshot, error) from None
         return True
+
+    async def is_restored(self, instance_id: str) -> bool:
+        """Whether the volume of an instance that has a container holds its files, and not half of a restore."""
+        has_files = await self._containers.has_path(instance_id, STATE)
+        return has_files and not await self._containers.has_path(instance_id, _MARK)
+
+    @property
+    def busy(self) -> bool:
+        """Whether one is being made; another would wait for it."""
+        return self._one_at_a_time.locked()
 
     async def check(self, instance_id: str, snapshot: str) -> Saved:
         """Read all of an archive; raises :class:`ArchiveError` where it is not what was saved."""
@@ -258,12 +267,15 @@ def _prepare(folder: Path, draft: Path) -> None:
 
 def _publish(draft: Path, place: Path, about: _About) -> None:
     """The draft under its name, on the disk for good; the archive before stays, older ones go."""
+    others = _whole_ones(place.parent)
+    # The newest by its order, whatever was done to the clock meanwhile.
+    about = replace(about, saved_at=max([about.saved_at, *(other.saved_at + 1.0 for _, other in others)]))
     (draft / _ABOUT).write_text(json.dumps(asdict(about)) + "\n")
     # Somebody removes the volume next, and a power cut must not take this with it.
     os.sync()
     draft.rename(place)
     os.sync()
-    for snapshot, _ in _whole_ones(place.parent)[:-2]:
+    for snapshot, _ in others[:-1]:
         shutil.rmtree(place.with_name(snapshot))
 
 

@@ -26,6 +26,8 @@ MEND_IDLE = 60.0
 NOTICE = 6 * 3600.0
 #: Probes in a row that a gateway may leave unanswered.
 PROBES_MISSED = 3
+#: Seconds of readiness before which missed probes are of the process before.
+PROBES_AFTER = 60.0
 #: Part of its memory and swap limit above which a gateway is started anew once it is idle: OpenClaw itself takes half
 #: of the memory, so the rest is a leak, or was needed once.
 LEAK = 0.85
@@ -102,10 +104,14 @@ class Decision:
     look_at: float | None = None
     #: Whatever the gateway says that it has to do.
     force: bool = False
+    #: Not before the gateway says that it has nothing to do.
+    gentle: bool = False
 
 
 def decide(facts: Facts) -> Decision:
     """What is done about the instance now."""
+    if facts.wish is None and facts.instance.user_id is not None:
+        return _nothing(facts, "Its person has no wish: their deletion ended while it was given to them.")
     if facts.wish is None and facts.request is not None and facts.request.action is Action.DELETE:
         return Decision(Action.DELETE, facts.request.reason)
     if facts.wish is None:
@@ -154,12 +160,13 @@ def _needed(facts: Facts, wish: Wish) -> Decision | None:
     if facts.drift is not None and not rests and not at_work:
         return Decision(Action.WAKE, f"It is not as declared: {facts.drift}")
     if facts.up:
-        if facts.missed >= PROBES_MISSED:
+        if facts.missed >= PROBES_MISSED and facts.now - (instance.ready_at or 0.0) > PROBES_AFTER:
             return Decision(Action.RESTART, f"It left {facts.missed} probes in a row unanswered.")
         return None
     if facts.pending:
         return Decision(Action.WAKE, "A message waits for it.")
-    if facts.awake_until is not None:
+    if facts.awake_until is not None and instance.resting_since is None:
+        # One that was put to sleep all the same, because others needed the memory, waits for a message.
         return Decision(Action.WAKE, f"Its person asked that it stays awake until {_clock(facts.awake_until)}.")
     if facts.wake_at is not None and facts.wake_at <= facts.now:
         return Decision(Action.WAKE, f"Its job is due at {_clock(instance.next_job_at or facts.wake_at)}.")
@@ -183,8 +190,7 @@ def _awake(facts: Facts) -> Decision:
     if facts.request is not None and facts.request.action is Action.SLEEP:
         if facts.pending:
             return _nothing(facts, "A message waits for it, so it stays awake.")
-        if facts.awake_until is None:
-            return _rest(facts, facts.request.reason, force=False)
+        return _rest(facts, facts.request.reason, force=False)
     if facts.awake_until is not None:
         return _nothing(facts, f"Its person asked that it stays awake until {_clock(facts.awake_until)}.")
     sleeps_at = min(active + idle, word + max(plan.awake, plan.idle))
@@ -199,9 +205,10 @@ def _awake(facts: Facts) -> Decision:
 
 
 def _rest(facts: Facts, reason: str, *, force: bool) -> Decision:
-    if facts.memory_limit and facts.memory > LEAK * facts.memory_limit:
+    if facts.request is None and facts.memory_limit and facts.memory > LEAK * facts.memory_limit:
         used, limit = facts.memory // 2**20, facts.memory_limit // 2**20
-        return Decision(Action.RESTART, f"{reason} It takes {used} of its {limit} MiB, so it starts anew.")
+        why = f"{reason} It takes {used} of its {limit} MiB, so it starts anew."
+        return Decision(Action.RESTART, why, force=force, gentle=True)
     if facts.no_room is not None:
         return Decision(Action.STOP, f"{reason} {facts.no_room}", force=force)
     return Decision(Action.SLEEP, reason, force=force)
@@ -230,7 +237,7 @@ def _resting(facts: Facts) -> Decision:
 def _nothing(facts: Facts, reason: str, *looks: float) -> Decision:
     """Nothing to do before the earliest of the looks, of its next job and of an hour."""
     times = [facts.now + LOOK_ANYWAY, *looks]
-    if facts.wake_at is not None and not facts.up:
+    if facts.wake_at is not None and facts.wake_at > facts.now and not facts.up:
         times.append(facts.wake_at)
     if facts.awake_until is not None:
         times.append(facts.awake_until)

@@ -14,13 +14,13 @@ from sqlalchemy import update
 
 from bot.nudge import Topic
 from bot.provisioner import decisions, facts, pool
-from bot.provisioner.archive import ArchiveTooLarge
+from bot.provisioner.archive import ArchiveError, ArchiveTooLarge
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Action, Decision, Request, decide
 from bot.provisioner.facts import Sight
 from bot.provisioner.lease import lease
 from bot.provisioner.resting import Resting
-from bot.provisioner.sleep import WakeAdmission, can_hold, read_room
+from bot.provisioner.sleep import NotWanted, WakeAdmission, can_hold, read_room
 from bot.provisioner.sleep.freezer import PausingFreezer
 from bot.provisioner.waking import Waking
 from bot.provisioner.work import InstanceBroken, Refused, Work
@@ -36,7 +36,8 @@ _log = structlog.get_logger(__name__)
 _STEPS = 6
 #: Seconds after which a busy instance is asked again whether it may sleep.
 _ASK_AGAIN = 60.0
-#: Seconds after which one that cannot be archived is looked at again.
+#: Seconds after which an archive that failed is tried again, and one that is too large.
+_ARCHIVE_AGAIN = 3600.0
 _TOO_LARGE = 24 * 3600.0
 #: Seconds of readiness after which the end of a gateway is an accident, and not one more of a row.
 SOUND_AFTER = 30.0
@@ -74,8 +75,9 @@ class Reconciler:
         self._context.nudge.ring(Topic.INSTANCES)
 
     async def _settle(self, instance_id: str, request: Request | None) -> None:
+        missed = self._missed(instance_id)
         for _ in range(_STEPS):
-            sight = await facts.look(self._context, instance_id, missed=self._missed(instance_id), request=request)
+            sight = await facts.look(self._context, instance_id, missed=missed, request=request)
             if sight is None:
                 return
             decision = await self._decide(sight)
@@ -88,7 +90,7 @@ class Reconciler:
                     raise Refused(decision.reason)
                 break
             waits = await self._act(sight, decision, asked=request is not None)
-            request = None
+            request, missed = None, 0
             if waits:
                 break
         else:
@@ -118,7 +120,7 @@ class Reconciler:
         room = can_hold(read_room(), use.resident_bytes)
         seen = replace(
             sight.facts,
-            memory=use.resident_bytes + use.swapped_bytes,
+            memory=use.resident_bytes - use.cached_bytes + use.swapped_bytes,
             memory_limit=sight.work.plan.memory_mib * 2**20,
             no_room=None if room else room.reason,
         )
@@ -146,6 +148,8 @@ class Reconciler:
         try:
             match decision.action:
                 case Action.WAKE | Action.RESTART | Action.WARM:
+                    if decision.gentle:
+                        await self._resting.hold(work, decision)
                     await self._waking.wake(work, decision, observed)
                     if decision.action is Action.WARM:
                         await self._warm(work)
@@ -159,6 +163,8 @@ class Reconciler:
                     # Its container was removed by hand, and only through one can its files be read.
                     async with work.operation(OperationKind.UPDATE) as record:
                         await self._waking.declare(work, record)
+                case Action.ARCHIVE if self._context.archive.busy:
+                    raise Refused("Another one is being archived.")
                 case Action.ARCHIVE:
                     await self._resting.archive(work, observed)
                 case Action.DELETE:
@@ -171,6 +177,13 @@ class Reconciler:
         except ArchiveTooLarge as error:
             await self._wait(work.instance.id, str(error), _TOO_LARGE)
             return True
+        except ArchiveError as error:
+            if decision.action is not Action.ARCHIVE:
+                raise
+            await self._wait(work.instance.id, str(error), _ARCHIVE_AGAIN)
+            return True
+        except NotWanted:
+            return False
         except InstanceBroken as broken:
             raise await self._fail(work, str(broken)) from None
         except SpecError as error:

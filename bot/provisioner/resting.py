@@ -78,6 +78,19 @@ class Resting:
             )
             await self._give_back(work)
 
+    async def hold(self, work: Work, decision: Decision) -> None:
+        """See to it that the gateway has nothing to do before it is started anew; raises :class:`Refused`."""
+        async with work.operation(OperationKind.RESTART) as record:
+            await record.stage(Stage.SLEEPING, decision.reason, fenced_at=now())
+            work.instance.fenced_at = now()
+            try:
+                await self._hold_still(work, decision)
+            except Unclear:
+                raise
+            except Refused:
+                await record.stage(Stage.READY, "it goes on", fenced_at=None)
+                raise
+
     async def _give_back(self, work: Work) -> None:
         """Free its memory, which may take seconds, for as long as nobody writes."""
         giving = asyncio.create_task(self._freezer.give_back(work.instance.id))
@@ -151,10 +164,15 @@ class Resting:
                     except Refused:
                         await record.stage(Stage.READY, "it stays awake", fenced_at=None)
                         raise
-                await work.save(ready_at=None, fenced_at=None, suspension_id=None)
+                await work.save(ready_at=None)
                 await self._containers.stop(instance.id)
+                # Who may not run has no jobs to wake for.
+                columns = jobs.AWAKE if kept else {}
                 await record.stage(
                     Stage.STOPPED,
+                    **columns,
+                    fenced_at=None,
+                    suspension_id=None,
                     container=ContainerState.EXITED,
                     resting_since=instance.resting_since or now(),
                     rest_told_at=None,
@@ -178,9 +196,12 @@ class Resting:
         instance = work.instance
         async with work.operation(OperationKind.ARCHIVE) as record:
             await self._containers.stop(instance.id)
-            # One that is gone, or was made to be restored and never ran, has nothing that the archive has not.
-            if observed is not None and (observed.state is not ContainerState.CREATED or instance.archive is None):
+            # One that is gone, or whose restore was cut off, has nothing that the archive has not.
+            restored = instance.archive is None or await self._context.archive.is_restored(instance.id)
+            if observed is not None and restored:
                 saved = await self._context.archive.save(instance.id)
+                if await self._is_asked_for(work):
+                    raise Refused("A message came while it was being archived.")
                 # Before anything goes: a crash now leaves a volume, which the next wake prefers.
                 await record.stage(
                     Stage.ARCHIVED,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 
@@ -33,6 +34,8 @@ READY_DEADLINE = 180.0
 #: Seconds before each further start of a gateway that ends again and again; after the last it has failed. OpenClaw
 #: itself keeps its channels shut after three unclean ends within five minutes, so the last pause is longer than those.
 BACK_OFF = (0.0, 10.0, 330.0)
+#: Seconds for which a gateway that starts has a core to itself.
+_SLOT_FOR = 45.0
 _PROBE_EVERY = 0.1
 _OBSERVE_EVERY = 1.0
 #: OpenClaw's exit code for a configuration that it refuses.
@@ -137,14 +140,13 @@ class Waking:
             failure=None,
         )
         spec = self._context.spec(instance)
-        async with self._slots:
-            changed = (await self._context.stacks.up(spec)).changed
+        changed = (await self._context.stacks.up(spec)).changed
+        observed = await containers.observe(instance.id)
+        if observed is None or drift(observed, spec) is not None:
+            # Changed behind Pulumi's back: `up` alone trusts its own record.
+            await mend(self._context.stacks, containers, spec)
+            changed = True
             observed = await containers.observe(instance.id)
-            if observed is None or drift(observed, spec) is not None:
-                # Changed behind Pulumi's back: `up` alone trusts its own record.
-                await mend(self._context.stacks, containers, spec)
-                changed = True
-                observed = await containers.observe(instance.id)
         if observed is None or observed.address != instance.address:
             raise InstanceBroken(f"Docker did not give {instance.id} its address {instance.address}.")
         instance.container = observed.state
@@ -200,15 +202,20 @@ class Waking:
             instance.ready_at = None
         if observed.state is ContainerState.PAUSED:
             use = await self._freezer.use(instance.id)
-            async with self._admission.admit(instance.id, use.swapped_bytes if use is not None else AWAKE_BYTES):
+            needs = use.swapped_bytes if use is not None else AWAKE_BYTES
+            async with self._admission.admit(instance.id, needs, work.is_wanted_up):
                 await self._freezer.thaw(instance.id, PLANS[instance.plan].pids)
             await record.stage(Stage.STARTED, container=ContainerState.RUNNING, ready_at=None)
         elif observed.state is not ContainerState.RUNNING:
             await self._configure(work)
-            async with self._admission.admit(instance.id, AWAKE_BYTES), self._slots:
+            async with self._slots, self._admission.admit(instance.id, AWAKE_BYTES, work.is_wanted_up):
                 await self._containers.start(instance.id, PLANS[instance.plan].pids)
                 await record.stage(Stage.STARTED, container=ContainerState.RUNNING, ready_at=None)
-                return await self._ready_as_configured(work)
+                # One that never becomes ready must not keep the others from starting.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_SLOT_FOR):
+                        return await self._ready_as_configured(work)
+            return await self._ready_as_configured(work)
         await self._resume(instance)
         return await self._ready_as_configured(work)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.operations import Recorder, operation
-from bot.store.tables import Base, Instance, OperationKind, User, Wish
+from bot.store.tables import Base, Instance, OperationKind, User, Wanted, Wish
 from bot.users.plans import PLANS, Plan
 
 
@@ -64,6 +64,14 @@ class Work:
         """An open operation during the block."""
         telegram_id = self.user.telegram_id if self.user is not None else None
         return operation(self.context.database, self.context.nudge, self.instance, telegram_id, kind)
+
+    async def is_wanted_up(self) -> bool:
+        """Whether it should still be brought up; somebody may leave, or be suspended, while it waits."""
+        if self.user is None:
+            return True
+        async with self.context.database.read() as session:
+            wanted = await session.scalar(select(Wish.wanted).where(Wish.user_id == self.user.id))
+        return wanted == Wanted.AWAKE
 
     async def save(self, *beside: Base, **columns: object) -> None:
         """Write columns of the instance's row, here and in the database, with new rows beside it."""

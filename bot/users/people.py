@@ -56,7 +56,8 @@ async def wish(
     """Wish for a state of the person's instance; True where this is a change of mind.
 
     `again` asks once more for what is wished already, for example because what the person told us changed.
-    `awake_until` (Unix time) has it stay awake until then; None changes nothing about that.
+    `awake_until` (Unix time) has it stay awake until then; None changes nothing about that. A deletion is never undone:
+    only :func:`forget` ends it.
     """
     present = await session.get(Wish, user.id, with_for_update=True)
     if present is None:
@@ -65,6 +66,8 @@ async def wish(
         session.add(made)
         await session.flush()
         return True
+    if present.wanted == Wanted.ABSENT and wanted != Wanted.ABSENT:
+        return False
     if not again and present.wanted == wanted and present.plan == user.plan:
         return False
     if wanted != Wanted.AWAKE:

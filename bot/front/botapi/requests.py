@@ -222,7 +222,7 @@ class _Form:
         while self._done:
             file, name, filename, content_type = self._done[0]
             await asyncio.to_thread(file.close)
-            self.files.append(Upload(name, file.path, filename, content_type, file.size))
+            self.files.append(Upload(name, file.path, filename, content_type, file.size, file.sha256))
             self._done.pop(0)
 
     def drop(self) -> None:

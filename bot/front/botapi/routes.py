@@ -93,8 +93,7 @@ class Calls:
             # Without the database nothing can be kept, and to say otherwise would lose the message.
             if self._context.database.trouble.reason is None:
                 _log.error("a call of an instance cannot be kept", method=label, error=type(error).__name__)
-            metrics.BOTAPI_REQUESTS.labels(label, "error").inc()
-            return _respond(refusal(503, "Service Unavailable: the message cannot be kept now"))
+            answer, result = refusal(503, "Service Unavailable: the message cannot be kept now"), "error"
         metrics.BOTAPI_REQUESTS.labels(label, result).inc()
         response = _respond(answer)
         response.background = BackgroundTask(self._heard, noted)

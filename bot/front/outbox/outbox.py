@@ -71,7 +71,7 @@ class Outbox:
         self._backoff = policy.backoff
         self._pacer = Pacer(policy.limits)
         self._waiters = Waiters()
-        self._repeats = Repeats(context.settings.state / "run" / "unheard")
+        self._repeats = Repeats(context.settings.state / "run" / "unheard", context.key)
         self._repeats.load()
         self._asking: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._dispatcher = Dispatcher(
@@ -99,10 +99,9 @@ class Outbox:
         A call that an earlier process committed and did not answer is not committed again. `noted` is told the row,
         for which :meth:`heard` is to be called once the answer is on its way.
         """
-        row = self._repeats.take(call)
-        if row is not None:
-            noted(row)
-            answer = await self._answer_again(row, call, wait)
+        unheard = self._repeats.take(call)
+        if unheard is not None:
+            answer = await self._answer_again(*unheard, call, wait, noted)
             if answer is not None:
                 return answer
         queued, future = await self._commit(call)
@@ -133,8 +132,10 @@ class Outbox:
         finally:
             self._waiters.remove(row, future)
 
-    async def _answer_again(self, row: int, call: BotCall, wait: float) -> dict[str, Any] | None:
-        """The answer that an earlier process did not give; None: that row was never committed."""
+    async def _answer_again(
+        self, at: float, row: int, call: BotCall, wait: float, noted: Callable[[int], None]
+    ) -> dict[str, Any] | None:
+        """The answer that an earlier process did not give; None: the row noted at `at` was never committed."""
         # Before the look, after which the answer may come at any moment.
         future = self._waiters.add(row)
         try:
@@ -142,11 +143,18 @@ class Outbox:
                 found = await rows.of_instance(session, row, call.instance_id)
         except BaseException:
             self._waiters.remove(row, future)
+            self.spool.discard([file.path for file in call.files])
+            noted(row)
             raise
+        if found is not None and found.created_at > at:
+            # SQLite gives the id of a row that was rolled back again: this one is another call.
+            found = None
         if found is None or found.finished_at is not None:
             self._waiters.remove(row, future)
         if found is None:
+            self._repeats.void(at, row)
             return None
+        noted(row)
         _log.info("a call was made again whose answer was not heard", row=row, method=call.method)
         self.spool.discard([file.path for file in call.files])
         if found.finished_at is not None:

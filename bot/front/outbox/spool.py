@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 from collections import Counter
@@ -95,16 +96,23 @@ class SpooledFile:
         self.path = path
         self._spool = spool
         self._file = file
+        self._digest = hashlib.sha256()
 
     @property
     def size(self) -> int:
         """Bytes written so far."""
         return self._spool.size(self.path.name)
 
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of what is written so far, hexadecimal."""
+        return self._digest.hexdigest()
+
     def write(self, data: bytes) -> None:
         """Append; raises :class:`SpoolFull`."""
         self._spool.reserve(self.path.name, len(data))
         self._file.write(data)
+        self._digest.update(data)
 
     def close(self) -> None:
         """End the file, on disk for good."""

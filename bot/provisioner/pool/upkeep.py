@@ -25,6 +25,8 @@ PLAN = "standard"
 #: Seconds between two looks, and for which nobody's instance was worked on before one of the pool is.
 LOOK_EVERY = 5.0
 QUIET = 15.0
+#: Seconds after which it takes its turn beside the others: on a busy host there is always somebody.
+PUT_OFF_AT_MOST = 300.0
 #: Seconds after which a member is replaced by a fresh one.
 OLDEST = 7 * 24 * 3600.0
 #: Seconds until the next attempt after one that failed; doubled each time.
@@ -55,6 +57,10 @@ class Pool:
         self._room = room
         self._clock = clock
         self._not_before = clock() + QUIET
+        #: Not before then, because a member failed.
+        self._pause_until = 0.0
+        #: Since when others have gone first, without a pause.
+        self._put_off_since: float | None = None
         #: Members in a row that failed.
         self._failed = 0
         self._told = ""
@@ -67,25 +73,33 @@ class Pool:
 
     async def step(self) -> None:
         """Begin the one thing that is most needed, unless others go first."""
-        if self._busy():
-            self._not_before = max(self._not_before, self._clock() + QUIET)
-        if self._clock() < self._not_before or self._context.database.trouble.reason is not None:
+        if self._context.database.trouble.reason is not None:
             return
         members = await self._members()
+        if members and (hardship := must_free(self._room())):
+            # They are nobody's, so they go before anybody is put to sleep for it.
+            await self._delete(members[0], f"The machine is short of memory. {hardship.reason}")
+            return
+        if not self._busy():
+            self._put_off_since = None
+        elif self._put_off_since is None:
+            self._put_off_since = self._clock()
+        put_off = self._put_off_since is not None and self._clock() - self._put_off_since > PUT_OFF_AT_MOST
+        if self._busy() and not put_off:
+            self._not_before = max(self._not_before, self._clock() + QUIET)
+        if self._clock() < (self._pause_until if put_off else max(self._not_before, self._pause_until)):
+            return
         for member in members:
             if (useless := self._useless(member)) is not None:
                 if member.failure is not None:
                     self._failed += 1
-                    self._not_before = self._clock() + min(_FIRST_PAUSE * 2 ** (self._failed - 1), _LONGEST_PAUSE)
+                    self._pause_until = self._clock() + min(_FIRST_PAUSE * 2 ** (self._failed - 1), _LONGEST_PAUSE)
                 await self._delete(member, useless)
                 return
         wanted = wanted_size(await self._arrivals(), now(), self._context.settings.pool)
         room = self._room()
         if len(members) > wanted:
             await self._delete(members[0], f"The pool has {len(members)} members and needs {wanted}.")
-        elif members and (hardship := must_free(room)):
-            # They are nobody's, so they go before anybody is put to sleep for it.
-            await self._delete(members[0], f"The machine is short of memory. {hardship.reason}")
         elif (begun := next((member for member in members if member.warmed_at is None), None)) is not None:
             if (begun.next_look_at or 0.0) <= now():
                 self._begin(begun.id)

@@ -20,6 +20,14 @@ FREE_EVERY = 1.0
 SETTLES_WITHIN = 5.0
 
 
+class NotWanted(Exception):
+    """Whoever waited for room is not to be woken any more."""
+
+
+async def _always() -> bool:
+    return True
+
+
 class WakeAdmission:
     """Lets instances wake one after the other, as the room allows, first come first served."""
 
@@ -50,12 +58,17 @@ class WakeAdmission:
         return sum(self._promised.values())
 
     @asynccontextmanager
-    async def admit(self, instance_id: str, needs_bytes: int) -> AsyncIterator[None]:
-        """Wait until there are `needs_bytes` for the instance, which are its own during the block and shortly after."""
+    async def admit(
+        self, instance_id: str, needs_bytes: int, wanted: Callable[[], Awaitable[bool]] = _always
+    ) -> AsyncIterator[None]:
+        """Wait until there are `needs_bytes` for the instance, which are its own during the block and shortly after.
+
+        `wanted`: whether it is still to be woken; asked now and then. Raises :class:`NotWanted` where it is not.
+        """
         if self._turn.locked():
             await self._waits(instance_id, "Others that came before it wait for memory.")
         async with self._turn:
-            await self._wait_for_room(instance_id, needs_bytes)
+            await self._wait_for_room(instance_id, needs_bytes, wanted)
             promise = object()
             self._promised[promise] = needs_bytes
         try:
@@ -65,7 +78,7 @@ class WakeAdmission:
             raise
         asyncio.get_running_loop().call_later(SETTLES_WITHIN, self._promised.pop, promise)
 
-    async def _wait_for_room(self, instance_id: str, needs_bytes: int) -> None:
+    async def _wait_for_room(self, instance_id: str, needs_bytes: int, wanted: Callable[[], Awaitable[bool]]) -> None:
         loop = asyncio.get_running_loop()
         told = ""
         free_at = loop.time()
@@ -80,6 +93,8 @@ class WakeAdmission:
                 await self._waits(instance_id, told)
             if loop.time() >= free_at:
                 free_at = loop.time() + FREE_EVERY
+                if not await wanted():
+                    raise NotWanted("It waited for memory, and is not wanted any more.")
                 await self._make_room(needs_bytes)
             await asyncio.sleep(LOOK_EVERY)
 

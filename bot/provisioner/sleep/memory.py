@@ -45,6 +45,8 @@ class MemoryUse:
     swapped_bytes: int
     #: Of memory alone; None where there is none.
     limit_bytes: int | None
+    #: Of what is in memory: copies of files, which the kernel takes back when it needs the room.
+    cached_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,16 +86,22 @@ class ContainerMemory:
 
     def usage(self) -> MemoryUse:
         """What it has now. Raises :class:`MemoryUnreachable`."""
+        statistics = dict(line.split(" ", 1) for line in self._read("memory.stat").splitlines())
+        kinds = ("inactive_file", "active_file") if self.unified else ("total_inactive_file", "total_active_file")
+        cached = sum(int(statistics.get(kind, 0)) for kind in kinds)
         if self.unified:
             return MemoryUse(
-                self._number("memory.current"), self._number("memory.swap.current", 0), self._limit("memory.max")
+                self._number("memory.current"),
+                self._number("memory.swap.current", 0),
+                self._limit("memory.max"),
+                cached,
             )
-        statistics = dict(line.split(" ", 1) for line in self._read("memory.stat").splitlines())
         return MemoryUse(
             self._number("memory.usage_in_bytes"),
             # Without accounting of swap there is no such line.
             int(statistics.get("total_swap", 0)),
             self._limit("memory.limit_in_bytes"),
+            cached,
         )
 
     async def reclaim(self, within: float = RECLAIM_WITHIN) -> Reclaimed:

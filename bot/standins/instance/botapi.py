@@ -1,17 +1,17 @@
-"""Calls of the Bot API with OpenClaw's patience: little."""
+"""Calls of the Bot API with OpenClaw's patience, which is little, behind the relay that every instance has."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
-#: Seconds between tries while nobody listens; a front that is away for longer costs the call.
-_REFUSED_PAUSES = (0.5, 1.0, 2.0)
-#: Times that a call is sent again at once because its connection broke, though it may have been heard.
-_BROKEN_TRIES = 1
+#: Seconds for which, and between which, a call is made again that a front did not answer (infra/send_again.mjs).
+_RELAYED_WITHIN = 55.0
+_RELAY_PAUSE = 0.25
 _LIMITED_TRIES = 3
 
 
@@ -29,8 +29,7 @@ class BotApi:
     async def call(self, method: str, params: Mapping[str, Any]) -> Any:
         """The result of a method; raises :class:`TelegramFailed`.
 
-        A 5xx is never tried again, a 429 three times in all, a refused connection for about as long as OpenClaw does, a
-        broken one once and at once.
+        A 5xx of Telegram is never tried again, a 429 three times in all, and a front that is away is waited for.
         """
         for _ in range(_LIMITED_TRIES):
             answer = await self._post(method, params)
@@ -45,20 +44,16 @@ class BotApi:
         return body["result"]
 
     async def _post(self, method: str, params: Mapping[str, Any]) -> httpx.Response:
-        pauses, broken = list(_REFUSED_PAUSES), 0
+        until = time.monotonic() + _RELAYED_WITHIN
         while True:
             try:
-                return await self._http.post(f"{self._base}/{method}", json=params, timeout=60.0)
-            except httpx.ConnectError:
-                if not pauses:
-                    raise TelegramFailed(f"{method}: connection refused") from None
-                await asyncio.sleep(pauses.pop(0))
-            except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError) as error:
-                if broken == _BROKEN_TRIES:
-                    raise TelegramFailed(f"{method}: {type(error).__name__}") from None
-                broken += 1
+                answer = await self._http.post(f"{self._base}/{method}", json=params, timeout=60.0)
+                if answer.status_code != 503 or time.monotonic() > until:
+                    return answer
             except httpx.HTTPError as error:
-                raise TelegramFailed(f"{method}: {type(error).__name__}") from None
+                if time.monotonic() > until:
+                    raise TelegramFailed(f"{method}: {type(error).__name__}") from None
+            await asyncio.sleep(_RELAY_PAUSE)
 
 
 def _retry_after(answer: httpx.Response) -> float:

@@ -224,7 +224,7 @@ async def test_what_takes_too_long_goes_on_later(
     monkeypatch.setattr("bot.cli.removal._WITHIN", 1.0)
     code, out, err = await zaki("user", "rm", str(ADA), "--yes")
     assert (code, out) == (1, "")
-    assert f"zaki instance show {ID}" in err
+    assert f"{ID} is still being worked on" in err
     provisioner.busy = False
     code, out, _ = await zaki("user", "rm", str(ADA), "--yes", "--json")
     assert code == 0

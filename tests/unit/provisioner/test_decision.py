@@ -14,6 +14,7 @@ from bot.provisioner.decision import (
     LOOK_ANYWAY,
     MEND_IDLE,
     NOTICE,
+    PROBES_AFTER,
     PROBES_MISSED,
     UNASKED_IDLE,
     Action,
@@ -167,8 +168,11 @@ def test_a_failure_waits_for_somebody_to_ask_again() -> None:
 
 
 def test_a_silent_gateway_is_started_anew() -> None:
-    assert decide(facts(missed=PROBES_MISSED - 1)).action is Action.NOTHING
-    assert decide(facts(missed=PROBES_MISSED)).action is Action.RESTART
+    row = instance(ready_at=NOW - PROBES_AFTER - 1)
+    assert decide(facts(row, missed=PROBES_MISSED - 1)).action is Action.NOTHING
+    assert decide(facts(row, missed=PROBES_MISSED)).action is Action.RESTART
+    # Those were left unanswered by the process before.
+    assert decide(facts(instance(ready_at=NOW - 5), missed=PROBES_MISSED)).action is Action.NOTHING
 
 
 def test_one_that_leaks_starts_anew_when_it_is_idle_and_only_then() -> None:
@@ -191,6 +195,31 @@ def test_what_is_not_as_declared_is_mended_unless_it_rests_or_is_at_work() -> No
     assert at_work.action is Action.NOTHING
     assert at_work.look_at == pytest.approx(NOW - 5 + MEND_IDLE)
     assert decide(replace(asleep(NOW - 60), drift="Its memory limit is 4096 MiB.")).action is Action.NOTHING
+
+
+def test_a_job_that_is_long_past_is_no_reason_to_look_again_and_again() -> None:
+    unwanted = wish(wanted=Wanted.STOPPED)
+    decision = decide(replace(stopped(NOW - 60), wish=unwanted, wake_at=NOW - 3600))
+    assert decision.look_at == pytest.approx(NOW + LOOK_ANYWAY)
+
+
+def test_others_who_need_the_memory_go_before_a_wish_to_stay_awake() -> None:
+    kept = facts(awake_until=NOW + 3600, request=Request(Action.SLEEP, "The machine is short of memory."))
+    assert decide(kept).action is Action.SLEEP
+    assert decide(replace(asleep(NOW - 5), awake_until=NOW + 3600)).action is Action.NOTHING
+
+
+def test_somebodys_instance_is_never_taken_for_one_of_the_pool() -> None:
+    lost = instance(warmed_at=NOW - 5, container=ContainerState.EXITED, ready_at=None)
+    assert decide(Facts(NOW, lost, None, PLAN, ContainerState.EXITED)).action is Action.NOTHING
+
+
+def test_a_leak_is_no_reason_to_cut_a_turn_short() -> None:
+    leaky: dict[str, Any] = {"memory": 2000, "memory_limit": 1000}
+    request = Request(Action.SLEEP, "The machine is short of memory.")
+    assert decide(facts(request=request, **leaky)).action is Action.SLEEP
+    idle = decide(facts(instance(ready_at=NOW - 9000), last_word=NOW - PLAN.idle, **leaky))
+    assert (idle.action, idle.gentle) == (Action.RESTART, True)
 
 
 def test_a_request_to_sleep_is_refused_while_a_message_waits() -> None:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi import FastAPI
 
+from bot.credentials import FrontKey
 from bot.front.botapi import router
-from bot.front.outbox import BotCall, Outbox
+from bot.front.outbox import BotCall, Outbox, rows
 from bot.front.outbox.repeats import Repeats
 from bot.standins.serving import running
-from tests.integration.front.botapi.conftest import FAST, Assistant, MakeWorld, World
+from tests.integration.front.botapi.conftest import FAST, Assistant, Eventually, MakeWorld, World
+
+KEY = FrontKey(b"k" * 32)
 
 
 async def texts(world: World, assistant: Assistant) -> list[str]:
@@ -34,6 +39,19 @@ async def restarted(world: World) -> AsyncIterator[Outbox]:
     world.outbox = Outbox(world.context, world.api, FAST)
     world.start()
     yield world.outbox
+
+
+@contextlib.asynccontextmanager
+async def served(world: World, assistant: Assistant) -> AsyncIterator[httpx.AsyncClient]:
+    """The assistant's way to the outbox of this process."""
+    bridge = FastAPI()
+    bridge.include_router(router(world.context, world.outbox, world.api))
+    async with running(bridge) as url, replace(assistant, url=url).http() as client:
+        yield client
+
+
+def unheard(world: World) -> Path:
+    return world.context.settings.state / "run" / "unheard"
 
 
 async def test_an_answer_that_nobody_heard_is_given_again(world: World) -> None:
@@ -108,9 +126,107 @@ async def test_another_instances_words_are_its_own(world: World) -> None:
 
 async def test_a_call_that_was_never_committed_is_made(world: World) -> None:
     mine = await world.assistant()
-    notes = Repeats(world.context.settings.state / "run" / "unheard")
+    notes = Repeats(unheard(world), world.context.key)
     notes.kept(4711, call_of(mine))
     notes.close()
+    async with restarted(world) as outbox:
+        await outbox.post(call_of(mine))
+    assert await texts(world, mine) == ["hello"]
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_a_call_is_made_whose_id_another_call_was_given(world: World, answered: bool) -> None:
+    mine = await world.assistant()
+    await world.outbox.post(call_of(mine, "before"), noted=world.outbox.heard)
+    (before,) = await world.rows()
+    notes = Repeats(unheard(world), world.context.key)
+    notes.kept(before.id + 1, call_of(mine, "rolled back"))
+    notes.close()
+    async with restarted(world) as outbox:
+        noted = outbox.heard if answered else lambda _row: None
+        await outbox.post(call_of(mine, "between"), noted=noted)
+        assert [row.id for row in await world.rows()] == [before.id, before.id + 1]
+        await outbox.post(call_of(mine, "rolled back"), noted=outbox.heard)
+    assert await texts(world, mine) == ["before", "between", "rolled back"]
+    async with restarted(world) as outbox:
+        await outbox.post(call_of(mine, "between"), noted=outbox.heard)
+    # Its own note was not touched: an answer that was not heard is given again.
+    assert len(await world.rows()) == (4 if answered else 3)
+
+
+Request = tuple[str, dict[str, str], dict[str, tuple[str, bytes]]]
+
+
+def document(mine: Assistant, part: str, content: bytes) -> Request:
+    fields = {"chat_id": str(mine.owner.id), "document": f"attach://{part}"}
+    return "/sendDocument", fields, {part: ("notes.txt", content)}
+
+
+def album(mine: Assistant, part: str, content: bytes) -> Request:
+    media = [{"type": "document", "media": f"attach://{part}{index}"} for index in range(2)]
+    fields = {"chat_id": str(mine.owner.id), "media": json.dumps(media)}
+    return "/sendMediaGroup", fields, {f"{part}0": ("a.txt", b"the same"), f"{part}1": ("b.txt", content)}
+
+
+@pytest.mark.parametrize("request_of", [document, album])
+async def test_files_are_told_by_what_they_hold(
+    world: World, monkeypatch: pytest.MonkeyPatch, request_of: Callable[[Assistant, str, bytes], Request]
+) -> None:
+    mine = await world.assistant()
+
+    async def sent(part: str, content: bytes) -> list[int]:
+        method, fields, files = request_of(mine, part, content)
+        # The process ends before the answer is heard.
+        monkeypatch.setattr(world.outbox, "heard", lambda _row: None)
+        async with served(world, mine) as client:
+            answer = (await client.post(method, data=fields, files=files)).json()
+        made = answer["result"] if isinstance(answer["result"], list) else [answer["result"]]
+        return [message["message_id"] for message in made]
+
+    first = await sent("x9f3k", b"one")
+    async with restarted(world):
+        # Clients name the parts anew each time.
+        assert await sent("q71zz", b"one") == first
+        assert list(world.outbox.spool.folder.iterdir()) == []
+    async with restarted(world):
+        assert not set(await sent("x9f3k", b"two")) & set(first)
+    assert len(await world.rows()) == 2
+    assert len(await world.said(mine)) == 2 * len(first)
+
+
+async def test_a_call_whose_answer_was_an_error_of_ours_was_answered(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    async with make_world(replace(FAST, patience=0.01)) as world:
+        mine = await world.assistant()
+        await world.stop()
+
+        async def broken(*_: object) -> bool:
+            raise OSError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(rows, "tell_provisional", broken)
+            async with mine.http() as client:
+                answer = await client.post("/sendMessage", json={"chat_id": mine.owner.id, "text": "hello"})
+        assert answer.status_code == 503
+        (row,) = await world.rows()
+
+        async def heard() -> bool:
+            return f"- {row.id}" in unheard(world).read_text().splitlines()
+
+        await eventually(heard)
+
+
+@pytest.mark.parametrize("broken", ["line", "file"])
+async def test_notes_that_cannot_be_read_keep_nothing_from_being_said(world: World, broken: str) -> None:
+    mine = await world.assistant()
+    notes = unheard(world)
+    notes.parent.mkdir(exist_ok=True)
+    if broken == "file":
+        notes.unlink()
+        notes.mkdir()
+    else:
+        notes.write_text("+ x 5 h\n+ 1.0 y h\n- z\n\x00\n")
     async with restarted(world) as outbox:
         await outbox.post(call_of(mine))
     assert await texts(world, mine) == ["hello"]
@@ -121,7 +237,7 @@ def notes(tmp_path: Path) -> Callable[[], Repeats]:
     """Call it to get the notes as the next process finds them."""
 
     def next_process() -> Repeats:
-        found = Repeats(tmp_path / "run" / "unheard")
+        found = Repeats(tmp_path / "run" / "unheard", KEY)
         found.load()
         return found
 
@@ -141,12 +257,23 @@ def test_a_note_holds_no_words_and_ends(
     assert later.take(call) is None
 
 
+def test_a_note_says_nothing_to_who_has_not_the_key(tmp_path: Path) -> None:
+    call = BotCall("sendMessage", {"chat_id": 1, "text": "yes"}, 1, "u-aaaaaaaaaa")
+    files = [tmp_path / "unheard", tmp_path / "guessed"]
+    for file, key in zip(files, (KEY, FrontKey(b"g" * 32)), strict=True):
+        Repeats(file, key).kept(7, call)
+    noted, guessed = (file.read_text().split()[3] for file in files)
+    assert noted != guessed
+
+
 def test_a_torn_line_costs_that_line_alone(notes: Callable[[], Repeats], tmp_path: Path) -> None:
     call = BotCall("sendMessage", {"chat_id": 1, "text": "hello"}, 1, "u-aaaaaaaaaa")
     notes().kept(7, call)
     with (tmp_path / "run" / "unheard").open("a") as file:
-        file.write("+ 17")
-    assert notes().take(call) == 7
+        file.write("+ x 5 h\n+ 17")
+    found = notes().take(call)
+    assert found is not None
+    assert found[1] == 7
 
 
 def test_the_file_does_not_grow_without_end(notes: Callable[[], Repeats], tmp_path: Path) -> None:
@@ -156,5 +283,17 @@ def test_the_file_does_not_grow_without_end(notes: Callable[[], Repeats], tmp_pa
         kept.kept(row, call)
         if row != 5:
             kept.heard(row)
-    assert (tmp_path / "run" / "unheard").stat().st_size < 1_200_000
-    assert notes().take(BotCall("sendMessage", {"chat_id": 1, "text": "5"}, 1, "u-aaaaaaaaaa")) == 5
+    file = tmp_path / "run" / "unheard"
+    assert file.stat().st_size < 1_200_000
+    found = notes().take(BotCall("sendMessage", {"chat_id": 1, "text": "5"}, 1, "u-aaaaaaaaaa"))
+    assert found is not None
+    assert found[1] == 5
+
+
+def test_little_is_left_once_every_answer_is_heard(notes: Callable[[], Repeats], tmp_path: Path) -> None:
+    kept = notes()
+    for row in range(1000):
+        kept.kept(row, BotCall("sendMessage", {"chat_id": 1, "text": str(row)}, 1, "u-aaaaaaaaaa"))
+    for row in range(1000):
+        kept.heard(row)
+    assert (tmp_path / "run" / "unheard").read_text() == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,14 @@ def test_a_file_is_private_and_named_by_its_owner(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert spool.folder.stat().st_mode & 0o777 == 0o700
     assert path.name.startswith("u-abc.")
+
+
+def test_a_file_being_written_knows_its_content(tmp_path: Path) -> None:
+    file = Spool(tmp_path).create("u-a")
+    for piece in (b"hello ", b"", b"Ada"):
+        file.write(piece)
+    file.close()
+    assert file.sha256 == hashlib.sha256(file.path.read_bytes()).hexdigest()
 
 
 def test_limits_hold_for_a_file_and_for_an_owner(tmp_path: Path) -> None:

@@ -54,10 +54,17 @@ def tree(tmp_path: Path) -> Tree:
 V1 = {
     "memory__usage_in_bytes": "1100000000\n",
     "memory__limit_in_bytes": "2147483648\n",
-    "memory__stat": "cache 5\nrss 7\nswap 3\ntotal_cache 50\ntotal_swap 870000000\n",
+    "memory__stat": (
+        "cache 5\nrss 7\nswap 3\ntotal_cache 50\ntotal_swap 870000000\ntotal_inactive_file 40\ntotal_active_file 10\n"
+    ),
 }
-V2 = {"memory__current": "1100000000\n", "memory__swap__current": "870000000\n", "memory__max": "2147483648\n"}
-USE = MemoryUse(1_100_000_000, 870_000_000, 2_147_483_648)
+V2 = {
+    "memory__current": "1100000000\n",
+    "memory__swap__current": "870000000\n",
+    "memory__max": "2147483648\n",
+    "memory__stat": "anon 7\nfile 50\ninactive_file 40\nactive_file 10\n",
+}
+USE = MemoryUse(1_100_000_000, 870_000_000, 2_147_483_648, cached_bytes=50)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +102,7 @@ def test_container_without_limits_or_accounting_of_swap_is_read_too(tree: Tree) 
     )
     assert tree.find().usage() == MemoryUse(5, 0, None)
     tree.machine(V2_MOUNTS, f"0::/docker/{CONTAINER}\n")
-    tree.group(f"docker/{CONTAINER}", memory__current="5\n", memory__max="max\n")
+    tree.group(f"docker/{CONTAINER}", memory__current="5\n", memory__max="max\n", memory__stat="anon 5\n")
     assert tree.find().usage() == MemoryUse(5, 0, None)
 
 
@@ -129,7 +136,9 @@ class Kernel(ContainerMemory):
 
 
 async def test_reclaim_asks_again_while_memory_goes(tree: Tree) -> None:
-    folder = tree.group(CONTAINER, memory__current="900000000\n", memory__max="max\n", memory__reclaim="")
+    folder = tree.group(
+        CONTAINER, memory__current="900000000\n", memory__max="max\n", memory__stat="anon 5\n", memory__reclaim=""
+    )
     (folder / "left").write_text("90000000 27000000")
     done = await Kernel(folder, unified=True).reclaim()
     assert (done.before_bytes, done.after_bytes) == (900_000_000, 27_000_000)
@@ -144,7 +153,7 @@ async def test_version_1_is_told_to_empty_the_group(tree: Tree) -> None:
 
 
 async def test_reclaim_that_hangs_in_the_kernel_ends_in_time(tree: Tree) -> None:
-    folder = tree.group(CONTAINER, memory__current="900000000\n", memory__max="max\n")
+    folder = tree.group(CONTAINER, memory__current="900000000\n", memory__max="max\n", memory__stat="anon 5\n")
     # Nobody reads this pipe, so the writer waits for ever.
     os.mkfifo(folder / "memory.reclaim")
     async with asyncio.timeout(30):
@@ -153,7 +162,7 @@ async def test_reclaim_that_hangs_in_the_kernel_ends_in_time(tree: Tree) -> None
 
 
 async def test_refusal_of_the_kernel_is_told(tree: Tree) -> None:
-    folder = tree.group(CONTAINER, memory__current="900000000\n", memory__max="max\n")
+    folder = tree.group(CONTAINER, memory__current="900000000\n", memory__max="max\n", memory__stat="anon 5\n")
     (folder / "memory.reclaim").mkdir()
     with pytest.raises(MemoryUnreachable, match=r"did not give memory back .*: only root may ask for it\."):
         await ContainerMemory(folder, unified=True).reclaim()
