@@ -262,7 +262,7 @@ class Outbox:
         except Exception:
             if future is not None:
                 self._waiters.remove(queued.row, future)
-                self._repeats.heard(queued.row)
+                self._repeats.doubtful(queued.row)
             raise
         return queued, future
 

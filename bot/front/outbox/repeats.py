@@ -86,8 +86,15 @@ class Repeats:
         if makes_messages(call.method) and call.instance_id is not None:
             self._note(row, time.time(), self._asked(call))
 
+    def doubtful(self, row: int) -> None:
+        """The row was perhaps not committed, and whoever made the call is told so."""
+        noted = self._open.pop(row, None)
+        if noted is not None:
+            at, asked = noted
+            self._unheard.setdefault(asked, []).append((at, row))
+
     def heard(self, row: int) -> None:
-        """The row's answer is on its way, or will never be given."""
+        """The row's answer is on its way."""
         if self._open.pop(row, None) is not None:
             self._append(f"- {row}\n")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from bot.credentials import FrontKey
 from bot.front.botapi import router
@@ -229,6 +230,24 @@ async def test_notes_that_cannot_be_read_keep_nothing_from_being_said(world: Wor
         notes.write_text("+ x 5 h\n+ 1.0 y h\n- z\n\x00\n")
     async with restarted(world) as outbox:
         await outbox.post(call_of(mine))
+    assert await texts(world, mine) == ["hello"]
+
+
+async def test_a_call_whose_commit_failed_is_made_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = await world.assistant()
+    committed = world.context.database.write
+
+    @contextlib.asynccontextmanager
+    async def failing() -> AsyncIterator[AsyncSession]:
+        async with committed() as session:
+            yield session
+        raise OSError("the answer to the commit did not come")
+
+    monkeypatch.setattr(world.context.database, "write", failing)
+    with pytest.raises(OSError, match="did not come"):
+        await world.outbox.post(call_of(mine))
+    monkeypatch.undo()
+    await world.outbox.post(call_of(mine))
     assert await texts(world, mine) == ["hello"]
 
 
