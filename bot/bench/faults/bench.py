@@ -27,7 +27,7 @@ def standin_shape(seed: int, kills: int) -> Shape:
 
 def real_shape(seed: int, kills: int) -> Shape:
     """With OpenClaw, whose own breaker trips after three unclean ends within five minutes."""
-    every = {Victim.FRONT: 12.0, Victim.PROVISIONER: 12.0, Victim.ENGINE: 4.0, Victim.INSTANCE: 20.0}
+    every = {Victim.FRONT: 12.0, Victim.PROVISIONER: 20.0, Victim.ENGINE: 5.0, Victim.INSTANCE: 12.0}
     return Shape(seed, kills, 3, 10.0, 45.0, 0, every, spare=160.0, patience=480.0)
 
 

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 import uvicorn
 from fastapi import FastAPI
 
+#: Seconds that an idle connection stays open: longer than clients here keep one, so that none is used while it ends.
+_KEEP_ALIVE = 75
 #: Seconds that connections get to end once the simulator has closed its streams.
 _GRACE = 5
 
@@ -16,7 +18,15 @@ class SimulatorServer(uvicorn.Server):
     """A uvicorn server that ends long polls and event streams before it waits for connections to end."""
 
     def __init__(self, app: FastAPI, host: str, port: int, *, handle_signals: bool = True) -> None:
-        config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False, ws="none")
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_level="warning",
+            access_log=False,
+            ws="none",
+            timeout_keep_alive=_KEEP_ALIVE,
+        )
         config.timeout_graceful_shutdown = _GRACE
         super().__init__(config)
         self._app = app
