@@ -669,6 +669,6 @@ class TestHost:
         checked_in = (PROJECT / "Pulumi.dev.yaml").read_text()
         preview = _by_hand(stacks.host_environment(), "preview", cwd=PROJECT)
         assert preview.returncode == 0, preview.stdout + preview.stderr
-        assert "4 to create" in preview.stdout
+        assert "5 to create" in preview.stdout
         assert str(tmp_path / "state" / "host.json") in preview.stdout
         assert (PROJECT / "Pulumi.dev.yaml").read_text() == checked_in
