@@ -12,7 +12,8 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import select
@@ -42,8 +43,30 @@ _CUTS = {
 }
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """How a first reply of ours and one of the peer's are measured in turns."""
+
+    bench: str
+    #: Where the way of ours is cut into parts.
+    cuts: dict[str, Stage]
+    pool: int
+    #: Returns when a side may be measured; told whether ours was measured last.
+    prepare: Callable[[Demo, bool], Awaitable[None]]
+
+
 async def measure(rounds: int, report: Report, tell: Callable[[str], None]) -> None:
     """Measure both `rounds` times and report the medians; the ratio is the median of the rounds' own ratios."""
+
+    async def start_cold(_demo: Demo, _after_ours: bool) -> None:
+        """There is nothing to wait for."""
+
+    creates = await beside_the_peer(Pairs(BENCH, _CUTS, 0, start_cold), rounds, report, tell)
+    report(Figure(BENCH, "peer_create", statistics.median(creates), "s", rounds))
+
+
+async def beside_the_peer(pairs: Pairs, rounds: int, report: Report, tell: Callable[[str], None]) -> list[float]:
+    """Measure both sides `rounds` times and report `first_reply`; the seconds that each of its cells took to make."""
     folder = Path(tempfile.mkdtemp(prefix="zaki-bench-"))
     toolchain = Toolchain.from_pins()
     ours: list[Answer] = []
@@ -53,37 +76,39 @@ async def measure(rounds: int, report: Report, tell: Callable[[str], None]) -> N
     try:
         # The peer's cells reach the model at this host's address on the demo's bridge.
         async with (
-            running_demo(state, 0, tell, pool=0) as demo,
+            running_demo(state, 0, tell, pool=pairs.pool) as demo,
             serving(echo_app(), str(demo.service.host.gateway)) as model,
         ):
             fleet = Fleet(toolchain, folder / "fleet", toolchain.image_tag, f"{model}/v1")
             for number in range(1, rounds + 1):
+                await pairs.prepare(demo, False)
                 tell(f"round {number} of {rounds}: ours")
-                ours.append(await from_a_stranger(demo))
+                ours.append(await _from_a_stranger(demo))
+                await pairs.prepare(demo, True)
                 tell(f"round {number} of {rounds}: openclaw fleet")
-                created, replied = await from_the_peer(fleet, f"bench-{number}")
+                created, replied = await _from_the_peer(fleet, f"bench-{number}")
                 creates.append(created)
                 peers.append(replied)
     finally:
         await clean(state, tell)
         shutil.rmtree(folder, ignore_errors=True)
-    replies = [reached(answer, Stage.REPLIED) for answer in ours]
+    replies = [_reached(answer, Stage.REPLIED) for answer in ours]
     report(
         Figure(
-            BENCH,
+            pairs.bench,
             "first_reply",
             statistics.median(replies),
             "s",
             rounds,
             peer=statistics.median(peers),
             ratio=statistics.median(mine / theirs for mine, theirs in zip(replies, peers, strict=True)),
-            parts=medians([parts(answer, _CUTS) for answer in ours]),
+            parts=_medians([_parts(answer, pairs.cuts) for answer in ours]),
         )
     )
-    report(Figure(BENCH, "peer_create", statistics.median(creates), "s", rounds))
+    return creates
 
 
-async def from_a_stranger(demo: Demo) -> Answer:
+async def _from_a_stranger(demo: Demo) -> Answer:
     """A conversation of one message with somebody new, whose instance is gone after it."""
     person = await demo.people.new_user()
     database = demo.service.database
@@ -109,7 +134,7 @@ async def _until_gone(demo: Demo, user: User) -> None:
         await asyncio.sleep(0.2)
 
 
-async def from_the_peer(fleet: Fleet, name: str) -> tuple[float, float]:
+async def _from_the_peer(fleet: Fleet, name: str) -> tuple[float, float]:
     """Seconds to the healthy cell, and to the first words of its first reply."""
     fleet.prepare(name)
     began = time.monotonic()
@@ -122,16 +147,16 @@ async def from_the_peer(fleet: Fleet, name: str) -> tuple[float, float]:
         await fleet.remove(name)
 
 
-def parts(answer: Answer, cuts: dict[str, Stage]) -> dict[str, float]:
+def _parts(answer: Answer, cuts: dict[str, Stage]) -> dict[str, float]:
     """The way, cut where one part hands over to the next."""
     found, before = {}, 0.0
     for name, stage in cuts.items():
-        at = reached(answer, stage)
+        at = _reached(answer, stage)
         found[name], before = at - before, at
     return found
 
 
-def reached(answer: Answer, stage: Stage) -> float:
+def _reached(answer: Answer, stage: Stage) -> float:
     """Seconds from the message's arrival to the stage."""
     at = answer.seconds(stage)
     if at is None:
@@ -139,6 +164,6 @@ def reached(answer: Answer, stage: Stage) -> float:
     return at
 
 
-def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
+def _medians(rounds: list[dict[str, float]]) -> dict[str, float]:
     """Each part's median."""
     return {name: statistics.median(parts[name] for parts in rounds) for name in rounds[0]}

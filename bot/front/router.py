@@ -33,6 +33,7 @@ from bot.front.view import View, look
 from bot.nudge import Topic
 from bot.store import now
 from bot.store.tables import (
+    WAIT,
     ContainerState,
     Decision,
     InboxStatus,
@@ -62,9 +63,6 @@ _MODEL_PAUSE = 1.0
 _RETRY_FAILED = 30.0
 #: Seconds that a stop leaves for what is under way.
 _GRACE = 3.0
-
-#: The provisioner's decision about an instance that could come up and has no room yet.
-_WAITS = "wait"
 
 #: What of an instance decides whether something can be delivered to it.
 _WATCHED = (
@@ -367,7 +365,7 @@ class Router:
             select(Decision.action).where(Decision.instance_id == instance.id).order_by(Decision.id.desc()).limit(1)
         )
         async with self._transactions, self._context.database.read() as session:
-            return await session.scalar(latest) == _WAITS
+            return await session.scalar(latest) == WAIT
 
     async def _should_ask_again(self, view: View) -> bool:
         """Whether the wish for an instance that is awake was met, and it is not awake (any more)."""

@@ -31,7 +31,7 @@ from bot.provisioner.waking import BACK_OFF
 from bot.provisioner.work import InstanceBroken, InstanceStumbled, Refused
 from bot.settings import Settings
 from bot.store import Database, now
-from bot.store.tables import ContainerState, Instance, User, Wanted, Wish
+from bot.store.tables import WAIT, ContainerState, Instance, User, Wanted, Wish
 from bot.timeline import Stage, note
 from bot.toolchain import Toolchain
 from infra.spec import InstanceSpec
@@ -306,7 +306,7 @@ class Provisioner:
                     update(Instance).where(Instance.id == instance_id).values(next_look_at=now() + delay)
                 )
                 if why is not None:
-                    await decisions.note(session, instance_id, "wait", why)
+                    await decisions.note(session, instance_id, WAIT, why)
 
     async def _watch_deaths(self) -> None:
         """A gateway that ends is noticed by Docker's event, not by somebody's unanswered message."""
@@ -432,7 +432,7 @@ class Provisioner:
 
     async def _note_wait(self, instance_id: str, reason: str) -> None:
         async with self._database.write() as session:
-            await decisions.note(session, instance_id, "wait", reason)
+            await decisions.note(session, instance_id, WAIT, reason)
 
     async def _forever(self, loop: Callable[[], Awaitable[None]]) -> None:
         """Run a loop again whenever it ends: the Docker daemon may be restarted under us, or be away for long."""

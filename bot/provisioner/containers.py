@@ -111,12 +111,9 @@ class Containers:
 
     async def observe(self, instance_id: str) -> Observed | None:
         """The instance's container, None where there is none; raises :class:`ContainerError` for a stranger's."""
-        try:
-            found = await self._docker.containers.container(instance_id).show()
-        except DockerError as error:
-            if error.status == 404:
-                return None
-            raise _refused(f"inspect {instance_id}", error) from None
+        found = await self._inspect(instance_id)
+        if found is None:
+            return None
         labels = found["Config"].get("Labels") or {}
         if labels.get(INSTANCE_LABEL) != instance_id:
             raise ContainerError(f"The container {instance_id} is not Zaki's; remove or rename it.")
@@ -133,14 +130,18 @@ class Containers:
 
     async def process(self, instance_id: str) -> Process | None:
         """The first process of the instance's container, None where that does not run (a paused one does)."""
+        found = await self._inspect(instance_id)
+        pid = int(found["State"]["Pid"]) if found is not None else 0
+        return Process(found["Id"], pid) if found is not None and pid else None
+
+    async def _inspect(self, instance_id: str) -> dict[str, Any] | None:
+        """What the daemon knows of the container of this name, None where there is none."""
         try:
-            found = await self._docker.containers.container(instance_id).show()
+            return dict(await self._docker.containers.container(instance_id).show())
         except DockerError as error:
             if error.status == 404:
                 return None
             raise _refused(f"inspect {instance_id}", error) from None
-        pid = int(found["State"]["Pid"])
-        return Process(found["Id"], pid) if pid else None
 
     async def states(self) -> dict[str, ContainerState]:
         """The state of every instance's container, by instance id, from one question to the daemon."""

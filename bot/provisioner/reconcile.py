@@ -25,7 +25,7 @@ from bot.provisioner.sleep.freezer import PausingFreezer
 from bot.provisioner.waking import Waking
 from bot.provisioner.work import InstanceBroken, Refused, Work
 from bot.store import now
-from bot.store.tables import ContainerState, Instance, OperationKind
+from bot.store.tables import WAIT, ContainerState, Instance, OperationKind
 from infra.spec import SpecError
 
 __all__ = ["InstanceBroken", "Reconciler", "Refused"]
@@ -192,7 +192,7 @@ class Reconciler:
 
     async def _wait(self, instance_id: str, why: str, seconds: float) -> None:
         async with self._database.write() as session:
-            await decisions.note(session, instance_id, "wait", why)
+            await decisions.note(session, instance_id, WAIT, why)
             await session.execute(
                 update(Instance).where(Instance.id == instance_id).values(next_look_at=now() + seconds)
             )

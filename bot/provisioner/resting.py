@@ -16,6 +16,7 @@ from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Decision
 from bot.provisioner.facts import is_pending
 from bot.provisioner.gateway import GatewayError
+from bot.provisioner.operations import Recorder
 from bot.provisioner.sleep.freezer import Freezer
 from bot.provisioner.waking import suspension_request
 from bot.provisioner.work import Refused, Unclear, Work
@@ -56,17 +57,7 @@ class Resting:
         """
         instance = work.instance
         async with work.operation(OperationKind.SLEEP) as record:
-            # From here on the router delivers nothing; what it delivered before is the gateway's, and keeps it busy.
-            await record.stage(Stage.SLEEPING, decision.reason, fenced_at=now())
-            instance.fenced_at = now()
-            try:
-                await self._hold_still(work, decision, patient=not asked and not decision.force)
-            except Unclear:
-                raise
-            except Refused:
-                await record.stage(Stage.READY, "it stays awake", fenced_at=None)
-                instance.fenced_at = None
-                raise
+            await self._fence(work, decision, record, patient=not asked and not decision.force)
             await self._freezer.freeze(instance.id)
             await record.stage(
                 Stage.ASLEEP,
@@ -81,15 +72,21 @@ class Resting:
     async def hold(self, work: Work, decision: Decision) -> None:
         """See to it that the gateway has nothing to do before it is started anew; raises :class:`Refused`."""
         async with work.operation(OperationKind.RESTART) as record:
-            await record.stage(Stage.SLEEPING, decision.reason, fenced_at=now())
-            work.instance.fenced_at = now()
-            try:
-                await self._hold_still(work, decision)
-            except Unclear:
-                raise
-            except Refused:
-                await record.stage(Stage.READY, "it goes on", fenced_at=None)
-                raise
+            await self._fence(work, decision, record)
+
+    async def _fence(self, work: Work, decision: Decision, record: Recorder, *, patient: bool = False) -> None:
+        """Keep everything from the gateway and have it hold still; raises :class:`Refused`, after which it goes on."""
+        # From here on the router delivers nothing; what it delivered before is the gateway's, and keeps it busy.
+        work.instance.fenced_at = now()
+        await record.stage(Stage.SLEEPING, decision.reason, fenced_at=work.instance.fenced_at)
+        try:
+            await self._hold_still(work, decision, patient=patient)
+        except Unclear:
+            raise
+        except Refused:
+            await record.stage(Stage.READY, "it stays awake", fenced_at=None)
+            work.instance.fenced_at = None
+            raise
 
     async def _give_back(self, work: Work) -> None:
         """Free its memory, which may take seconds, for as long as nobody writes."""
@@ -115,7 +112,7 @@ class Resting:
             asked = generation is not None and generation > work.instance.met_generation
             return asked or await is_pending(session, work.user.telegram_id)
 
-    async def _hold_still(self, work: Work, decision: Decision, *, patient: bool = False) -> None:
+    async def _hold_still(self, work: Work, decision: Decision, *, patient: bool) -> None:
         """The handshake with the gateway; raises :class:`Refused`."""
         instance = work.instance
         if await self._is_asked_for(work):
@@ -156,14 +153,7 @@ class Resting:
             kept = work.wish is None or work.wish.wanted != Wanted.AWAKE
             async with work.operation(OperationKind.STOP) as record:
                 if observed.state is ContainerState.RUNNING and not kept:
-                    await record.stage(Stage.SLEEPING, decision.reason, fenced_at=now())
-                    try:
-                        await self._hold_still(work, decision)
-                    except Unclear:
-                        raise
-                    except Refused:
-                        await record.stage(Stage.READY, "it stays awake", fenced_at=None)
-                        raise
+                    await self._fence(work, decision, record)
                 await work.save(ready_at=None)
                 await self._containers.stop(instance.id)
                 # Who may not run has no jobs to wake for.

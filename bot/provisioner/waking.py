@@ -71,12 +71,13 @@ class Waking:
         if instance.repairs > len(BACK_OFF):
             raise InstanceBroken(f"{_reason(observed)} It was started again {len(BACK_OFF)} times, and ended again.")
         restart = decision.action is Action.RESTART
-        if not restart and self._is_up(work, observed):
+        declared = self._is_declared(work, observed)
+        if declared and not restart and self._is_up(work, observed):
             await work.save(met_generation=work.generation)
             return
         kind = _kind(instance, observed, decision)
         async with work.operation(kind) as record:
-            if not self._is_declared(work, observed):
+            if not declared:
                 await self.declare(work, record)
                 observed = await self._containers.observe(instance.id)
             archived = instance.archive
@@ -93,6 +94,7 @@ class Waking:
             await self._context.archive.forget(instance.id)
 
     def _is_up(self, work: Work, observed: Observed | None) -> bool:
+        """Whether it takes messages, with the configuration that it should have."""
         instance = work.instance
         return (
             observed is not None
@@ -100,7 +102,6 @@ class Waking:
             and instance.ready_at is not None
             and instance.fenced_at is None
             and instance.resting_since is None
-            and self._is_declared(work, observed)
             and instance.config_hash == config_hash(self._context.config(instance, work.user))
         )
 

@@ -292,6 +292,10 @@ class Operation(Base):
     error: Mapped[str | None] = mapped_column(Text)
 
 
+#: The action of a decision to do nothing yet, because something else has to happen first.
+WAIT = "wait"
+
+
 class Decision(Base):
     """Why the provisioner did something to an instance, or why it did not; only the latest few are kept.
 
@@ -307,7 +311,7 @@ class Decision(Base):
     first_at: Mapped[float]
     at: Mapped[float]
     times: Mapped[int] = mapped_column(default=1)
-    #: What was decided, for example `sleep`, or `wait`.
+    #: What was decided, for example `sleep`, or :data:`WAIT`.
     action: Mapped[str] = mapped_column(String(16))
     #: One sentence.
     reason: Mapped[str] = mapped_column(Text)

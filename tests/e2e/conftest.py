@@ -7,7 +7,7 @@ import json
 import secrets
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from itertools import count
@@ -124,16 +124,25 @@ def unused_host(state: Path) -> HostSpec:
     )
 
 
-@pytest.fixture(scope="session")
-def sleeping_image(docker: Docker, docker_host_stack: DockerHost) -> Iterator[str]:
-    """Id of an image like OpenClaw's that only sleeps, for tests that need a running container and no gateway."""
-    container = docker("create", docker_host_stack.facts.image)
+@contextmanager
+def image_that_sleeps(docker: Docker, base: str) -> Iterator[str]:
+    """Id of an image like `base` that only sleeps, during the block."""
+    container = docker("create", base)
     try:
         image = docker("commit", "--change", 'CMD ["sleep", "600"]', "--change", "ENTRYPOINT []", container)
     finally:
         docker("rm", container)
-    yield image
-    docker("rmi", "-f", image, check=False)
+    try:
+        yield image
+    finally:
+        docker("rmi", "-f", image, check=False)
+
+
+@pytest.fixture(scope="session")
+def sleeping_image(docker: Docker, docker_host_stack: DockerHost) -> Iterator[str]:
+    """Id of an image like OpenClaw's that only sleeps, for tests that need a running container and no gateway."""
+    with image_that_sleeps(docker, docker_host_stack.facts.image) as image:
+        yield image
 
 
 Specify = Callable[..., InstanceSpec]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import re
 import subprocess
 import time
@@ -19,7 +17,8 @@ from bot.provisioner.containers import ContainerError, Containers, FileInVolume
 from bot.provisioner.stacks import StackFailed, StackManager
 from bot.toolchain import Toolchain
 from infra.spec import InstanceSpec
-from tests.e2e.conftest import Docker, DockerHost, Specify
+from tests.disks import fill, small_disk
+from tests.e2e.conftest import Docker, DockerHost, Specify, image_that_sleeps
 
 
 @pytest.fixture
@@ -31,13 +30,8 @@ async def containers() -> AsyncIterator[Containers]:
 @pytest.fixture
 def image(docker: Docker, docker_host_stack: DockerHost) -> Iterator[str]:
     """An image of the test's own."""
-    container = docker("create", docker_host_stack.facts.image)
-    try:
-        image = docker("commit", "--change", 'CMD ["sleep", "600"]', "--change", "ENTRYPOINT []", container)
-    finally:
-        docker("rm", container)
-    yield image
-    docker("rmi", "-f", image, check=False)
+    with image_that_sleeps(docker, docker_host_stack.facts.image) as image:
+        yield image
 
 
 async def test_who_has_a_container_needs_no_image_any_more(
@@ -67,29 +61,8 @@ async def test_who_has_a_container_needs_no_image_any_more(
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small file system of the test's own."""
-    if os.geteuid() != 0:
-        pytest.fail("A full disk is a mounted one: run this test as root.", pytrace=False)
-    image, folder = tmp_path / "disk.img", tmp_path / "disk"
-    folder.mkdir()
-    with image.open("wb") as file:
-        file.truncate(96 * 2**20)
-    subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", image], check=True)
-    subprocess.run(["mount", "-o", "loop", image, folder], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """A file that takes what room there is, to the last block."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (2**20, 4096, 512):
-            with contextlib.suppress(OSError):
-                while file.write(bytes(size)):
-                    pass
-    return filler
+    with small_disk(tmp_path, 96) as disk:
+        yield disk
 
 
 class SmallDocker:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import sqlite3
@@ -33,6 +32,7 @@ from bot.standins.serving import running
 from bot.standins.telegram import SimulatorClient, SimulatorConfig, create_app
 from bot.store import Database
 from bot.store.tables import Counter, Instance
+from tests.disks import fill, small_disk
 from tests.integration.conftest import TELEGRAM_TOKEN
 from tests.integration.front.conftest import Gateways, Side, eventually
 from tests.updates import text_message
@@ -44,30 +44,8 @@ BEGINS, ENDS = "the database cannot be used", "the database can be used again"
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small file system of the test's own."""
-    if os.geteuid() != 0:
-        pytest.fail("A full disk is a mounted one: run this test as root.", pytrace=False)
-    image, folder = tmp_path / "disk.img", tmp_path / "disk"
-    folder.mkdir()
-    with image.open("wb") as file:
-        file.truncate(64 * 2**20)
-    subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", image], check=True)
-    subprocess.run(["mount", "-o", "loop", image, folder], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["chattr", "-R", "-i", folder], check=False)
-        subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """A file that takes what room there is, to the last block."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (2**20, 4096, 512):
-            with contextlib.suppress(OSError):
-                while file.write(bytes(size)):
-                    pass
-    return filler
+    with small_disk(tmp_path, 64) as disk:
+        yield disk
 
 
 @dataclass
