@@ -106,7 +106,12 @@ class Provisioner:
         self.health = Health(self.context, self._begin)
         admission = WakeAdmission(self._count_awake, self._free_memory, self._note_wait)
         self.reconciler = Reconciler(self.context, new_owner(), admission, self._slots, self.health.missed)
-        self.pool = Pool(self.context, self._begin, lambda: bool(self._working.keys() - self._background))
+        self.pool = Pool(
+            self.context,
+            self._begin,
+            self.reconciler.give_back,
+            lambda: bool(self._working.keys() - self._background),
+        )
 
     async def start(self) -> None:
         """Connect, take over from a process that died, and begin the loops."""

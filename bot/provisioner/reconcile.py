@@ -97,6 +97,10 @@ class Reconciler:
             _log.warning("an instance does not come to rest", instance=instance_id)
             await self._wait(instance_id, "It does not come to rest; it is looked at again.", _ASK_AGAIN)
 
+    async def give_back(self, instance_id: str) -> None:
+        """Free the memory of one that is asleep."""
+        await self._freezer.give_back(instance_id)
+
     async def declare(self, instance_id: str) -> bool:
         """Bring the instance's stack to what its row and plan say, and start nothing; whether anything changed.
 

@@ -67,7 +67,9 @@ class Resting:
                 rest_told_at=None,
                 repairs=0,
             )
-            await self._give_back(work)
+            # A member of the pool gives it back when the pool says so.
+            if work.user is not None:
+                await self._give_back(work)
 
     async def hold(self, work: Work, decision: Decision) -> None:
         """See to it that the gateway has nothing to do before it is started anew; raises :class:`Refused`."""

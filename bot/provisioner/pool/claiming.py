@@ -10,13 +10,13 @@ from bot.store.tables import ContainerState, Instance, Operation, OperationKind
 
 
 async def claim(session: AsyncSession, user_id: int, plan: str, image: str) -> str | None:
-    """Give the person the member that has waited longest, in the caller's transaction; None where none fits.
+    """Give the person the newest member, which may still be in memory; in the caller's transaction; None: none fits.
 
     A member fits that is warm and asleep, of this plan and image, and not being worked on, unless it is just falling
     asleep. Raises SQLAlchemy's IntegrityError where the person has an instance by now.
     """
     free = or_(Instance.lease_owner.is_(None), Instance.lease_until < now())
-    # It is frozen already, and gives its memory back, which takes a while on a busy machine; its wake comes after.
+    # It is frozen already; its wake comes after.
     falls_asleep = exists().where(
         Operation.instance_id == Instance.id,
         Operation.finished_at.is_(None),
@@ -33,7 +33,7 @@ async def claim(session: AsyncSession, user_id: int, plan: str, image: str) -> s
             Instance.image == image,
             or_(free, falls_asleep),
         )
-        .order_by(Instance.warmed_at)
+        .order_by(Instance.warmed_at.desc())
         .limit(1)
         # PostgreSQL: whoever comes at the same time takes the next one, and does not wait to find this one taken.
         .with_for_update(skip_locked=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 from sqlalchemy import select
@@ -34,6 +34,7 @@ _FIRST_PAUSE = 60.0
 _LONGEST_PAUSE = 3600.0
 
 Begin = Callable[[str], object]
+GiveBack = Callable[[str], Awaitable[None]]
 
 
 class Pool:
@@ -43,16 +44,19 @@ class Pool:
         self,
         context: ProvisionerContext,
         begin: Begin,
+        give_back: GiveBack,
         busy: Callable[[], bool],
         room: Callable[[], Room] = read_room,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`begin` has an instance brought to what it should be, in the background.
 
-        `busy`: whether any instance is being worked on, a member or somebody's.
+        `give_back`: frees the memory of one that is asleep. `busy`: whether any instance is being worked on, a member
+        or somebody's.
         """
         self._context = context
         self._begin = begin
+        self._give_back = give_back
         self._busy = busy
         self._room = room
         self._clock = clock
@@ -61,6 +65,8 @@ class Pool:
         self._pause_until = 0.0
         #: Since when others have gone first, without a pause.
         self._put_off_since: float | None = None
+        #: Members that are in swap.
+        self._swapped: set[str] = set()
         #: Members in a row that failed.
         self._failed = 0
         self._told = ""
@@ -76,7 +82,8 @@ class Pool:
         if self._context.database.trouble.reason is not None:
             return
         members = await self._members()
-        if members and (hardship := must_free(self._room())):
+        left = await self._leave_memory(members)
+        if members and not left and (hardship := must_free(self._room())):
             # They are nobody's, so they go before anybody is put to sleep for it.
             await self._delete(members[0], f"The machine is short of memory. {hardship.reason}")
             return
@@ -107,6 +114,22 @@ class Pool:
             self._begin(await self._new_row())
         elif members:
             self._failed = 0
+
+    async def _leave_memory(self, members: Sequence[Instance]) -> bool:
+        """Send members to swap that have no business in memory; whether there were any.
+
+        The newest, whom the next person gets, answers faster from memory; it stays there while there is plenty.
+        """
+        self._swapped &= {member.id for member in members}
+        asleep = [member for member in members if member.container == ContainerState.PAUSED]
+        asleep.sort(key=lambda member: member.warmed_at or 0.0)
+        if asleep and may_wake(self._room(), 2 * AWAKE_BYTES):
+            asleep.pop()
+        leaving = [member.id for member in asleep if member.id not in self._swapped]
+        for instance_id in leaving:
+            await self._give_back(instance_id)
+            self._swapped.add(instance_id)
+        return bool(leaving)
 
     async def _delete(self, member: Instance, reason: str) -> None:
         """Have it deleted, unless somebody has claimed it meanwhile."""

@@ -56,13 +56,13 @@ async def owners(database: Database) -> dict[str, int | None]:
         return {instance.id: instance.user_id for instance in await session.scalars(select(Instance))}
 
 
-async def test_the_one_that_waited_longest_becomes_the_persons(database: Database) -> None:
-    await add(database, member(2), member(1), member(3))
+async def test_the_newest_one_becomes_the_persons(database: Database) -> None:
+    await add(database, member(2), member(3), member(1))
     (ada,) = await people(database, 1)
     before = now()
-    assert await claimed_by(database, ada) == "u-member0001"
+    assert await claimed_by(database, ada) == "u-member0003"
     async with database.read() as session:
-        instance = await session.get_one(Instance, "u-member0001")
+        instance = await session.get_one(Instance, "u-member0003")
     assert instance.user_id == ada
     assert instance.created_at >= before
     # It is worked on at once, and asleep until then.
@@ -136,10 +136,10 @@ async def test_nobody_waits_for_somebody_elses_claim(database: Database) -> None
     await add(database, member(1), member(2))
     ada, grace = await people(database, 2)
     async with database.write() as session:
-        assert await claim(session, ada, "standard", IMAGE) == "u-member0001"
+        assert await claim(session, ada, "standard", IMAGE) == "u-member0002"
         async with asyncio.timeout(10):
-            assert await claimed_by(database, grace) == "u-member0002"
-    assert await owners(database) == {"u-member0001": ada, "u-member0002": grace}
+            assert await claimed_by(database, grace) == "u-member0001"
+    assert await owners(database) == {"u-member0002": ada, "u-member0001": grace}
 
 
 async def empty(database: Database) -> None:

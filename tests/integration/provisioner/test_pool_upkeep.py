@@ -39,6 +39,7 @@ class Machine:
     busy: bool = False
     at: float = 0.0
     begun: list[str] = field(default_factory=list)
+    swapped: list[str] = field(default_factory=list)
 
     async def add(self, number: int = 1, **changes: Any) -> str:
         """A member that is warm and asleep."""
@@ -96,9 +97,13 @@ def make_machine(
         context = SimpleNamespace(database=database, settings=make_settings(pool=most), host=host_facts)
         machine = Machine(database, host_facts.image)
 
+        async def give_back(instance_id: str) -> None:
+            machine.swapped.append(instance_id)
+
         machine.pool = Pool(
             cast(ProvisionerContext, context),
             machine.begun.append,
+            give_back,
             lambda: machine.busy,
             room=lambda: machine.room,
             clock=lambda: machine.at,
@@ -217,7 +222,22 @@ async def test_without_room_none_is_made_and_none_is_lost(machine: Machine, room
 async def test_members_go_before_anybody_is_put_to_sleep_for_memory(machine: Machine) -> None:
     first = await machine.add(1)
     machine.room = SHORT
+    assert await machine.step() == []
+    assert machine.swapped == [first]
     assert await machine.deleted() == [first]
+
+
+async def test_the_one_that_the_next_person_gets_stays_in_memory_while_there_is_plenty(machine: Machine) -> None:
+    older = await machine.add(1, warmed_at=1000.0)
+    newest = await machine.add(2, warmed_at=2000.0)
+    machine.busy = True
+    for _ in range(3):
+        assert await machine.step() == []
+    assert machine.swapped == [older]
+    machine.room = LITTLE
+    for _ in range(3):
+        assert await machine.step() == []
+    assert machine.swapped == [older, newest]
 
 
 async def test_it_grows_with_those_who_come_and_shrinks_again(make_machine: Callable[..., Machine]) -> None:
