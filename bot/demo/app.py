@@ -20,7 +20,7 @@ from bot.serve import Service
 from bot.settings import Settings
 from bot.standins.telegram import SimulatorClient, SimulatorConfig, create_app, running
 from bot.store import Database, now
-from bot.store.tables import User, Wanted, Wish
+from bot.store.tables import InboxStatus, InboxUpdate, User, Wanted, Wish
 
 #: The chat page's port where it is free.
 PAGE_PORT = 8484
@@ -59,8 +59,7 @@ async def running_demo(state: Path, port: int, tell: Tell, pool: int | None = No
         simulator = create_app(SimulatorConfig(token=token))
         async with running(simulator, "127.0.0.1", port) as page, SimulatorClient(page) as people:
             settings = demo_settings(state, page, token, host, pool)
-            # The people of an earlier demo are gone, so nobody waits for their instances.
-            await _wish_for_rest(settings)
+            await _prepare(settings)
             service = Service(settings)
             await service.startup()
             mirror = asyncio.create_task(mirror_timeline(service.database, people), name="timeline")
@@ -84,11 +83,19 @@ async def wish_for_rest(database: Database, telegram_id: int | None = None) -> N
         await session.execute(change.values(wanted=Wanted.STOPPED, generation=Wish.generation + 1, asked_at=now()))
 
 
-async def _wish_for_rest(settings: Settings) -> None:
+async def forget_the_last_demo(database: Database) -> None:
+    """Its people are gone: nobody waits for their instances, nor for what they wrote and was not delivered."""
+    await wish_for_rest(database)
+    unread = update(InboxUpdate).where(InboxUpdate.status == InboxStatus.PENDING)
+    async with database.write() as session:
+        await session.execute(unread.values(status=InboxStatus.EXPIRED, settled_at=now(), body=b""))
+
+
+async def _prepare(settings: Settings) -> None:
     database = Database(settings.effective_database_url)
     try:
         await database.migrate()
-        await wish_for_rest(database)
+        await forget_the_last_demo(database)
     finally:
         await database.close()
 

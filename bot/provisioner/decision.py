@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from bot.store.tables import ContainerState, Instance, Wanted, Wish
+from bot.store.tables import ContainerState, Instance, UserStatus, Wanted, Wish
 from bot.users.plans import Plan
 
 #: Seconds after which an instance is looked at again even where nothing is expected, so that drift is found.
@@ -31,6 +31,11 @@ PROBES_AFTER = 60.0
 #: Part of its memory and swap limit above which a gateway is started anew once it is idle: OpenClaw itself takes half
 #: of the memory, so the rest is a leak, or was needed once.
 LEAK = 0.85
+
+_UNWANTED: dict[UserStatus | None, str] = {
+    UserStatus.SUSPENDED: "Its person is suspended.",
+    UserStatus.BLOCKED: "Its person has blocked the bot.",
+}
 
 
 class Action(StrEnum):
@@ -67,6 +72,8 @@ class Facts:
     plan: Plan
     #: What Docker says; NONE: there is no container.
     container: ContainerState
+    #: What may happen to its person's messages; None: it is nobody's.
+    person: UserStatus | None = None
     #: Updates wait for it.
     pending: bool = False
     #: When its person wrote last, and when it asked the model last.
@@ -139,9 +146,10 @@ def _member(facts: Facts) -> Decision:
 
 
 def _unwanted(facts: Facts) -> Decision:
+    reason = _UNWANTED.get(facts.person, "It is to rest until its person writes.")
     if facts.container in (ContainerState.RUNNING, ContainerState.PAUSED):
-        return Decision(Action.STOP, "Its person is suspended, or has blocked the bot.")
-    return _nothing(facts, "Its person is suspended, or has blocked the bot.")
+        return Decision(Action.STOP, reason)
+    return _nothing(facts, reason)
 
 
 def _needed(facts: Facts, wish: Wish) -> Decision | None:

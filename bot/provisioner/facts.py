@@ -58,6 +58,7 @@ async def look(
         wish=wish,
         plan=work.plan,
         container=container,
+        person=user.status if user is not None else None,
         pending=pending,
         last_word=user.last_message_at if user is not None else None,
         last_turn=turn,

@@ -22,7 +22,7 @@ from bot.provisioner.decision import (
     Request,
     decide,
 )
-from bot.store.tables import ContainerState, Instance, Wanted, Wish
+from bot.store.tables import ContainerState, Instance, UserStatus, Wanted, Wish
 from bot.users.plans import PLANS
 
 NOW = 1_800_000_000.0
@@ -233,6 +233,20 @@ def test_who_is_suspended_has_nothing_that_runs() -> None:
     assert decide(facts(asked=unwanted)).action is Action.STOP
     assert decide(replace(asleep(NOW - 60), wish=unwanted)).action is Action.STOP
     assert decide(replace(stopped(NOW - 60), wish=unwanted, wake_at=NOW - 1)).action is Action.NOTHING
+
+
+@pytest.mark.parametrize(
+    ("person", "word"),
+    [
+        (UserStatus.SUSPENDED, "suspended"),
+        (UserStatus.BLOCKED, "blocked"),
+        (UserStatus.ACTIVE, "until its person writes"),
+    ],
+)
+def test_why_nobody_wants_it_is_said(person: UserStatus, word: str) -> None:
+    unwanted = facts(asked=wish(wanted=Wanted.STOPPED, generation=2), person=person)
+    assert word in decide(unwanted).reason
+    assert word in decide(replace(unwanted, container=ContainerState.EXITED)).reason
 
 
 def test_a_member_of_the_pool_is_warmed_once_and_given_up_when_it_is_cold() -> None:
