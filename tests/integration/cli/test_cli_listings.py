@@ -197,6 +197,26 @@ async def test_a_host_with_instances_is_not_taken_down(zaki: Callable[..., Any])
     assert "3 instances" in err
 
 
+@pytest.mark.usefixtures("people")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("instance", "preview", AWAKE),
+        ("instance", "open", AWAKE),
+        ("instance", "wake", AWAKE),
+        ("instance", "show", AWAKE, "--env"),
+    ],
+)
+async def test_without_the_services_keys_no_new_ones_are_made(
+    zaki: Callable[..., Any], words: list[str], tmp_path: Path
+) -> None:
+    code, out, err = await zaki(*words)
+    assert (code, out) == (1, "")
+    assert f"{tmp_path / 'state' / 'keys'}" in err
+    assert "ZAKI_STATE" in err
+    assert not (tmp_path / "state").exists()
+
+
 @pytest.mark.usefixtures("database")
 async def test_empty_listings(zaki: Callable[..., Any]) -> None:
     for noun in ("user", "instance", "invite"):

@@ -10,6 +10,7 @@ import pytest
 from bot.cli import run
 from bot.cli.errors import explain
 from bot.cli.output import CliError, ExitCode
+from bot.demo.lock import DemoLock
 from bot.listeners import ListenError
 from bot.provisioner.lease import LeaseHeld
 from bot.settings import SettingsError
@@ -95,6 +96,29 @@ def test_without_a_database_the_listings_say_so_and_make_none(
     assert out == ""
     assert "ZAKI_STATE" in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_environment_of_a_stack_that_is_not_there_makes_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run(["env"]) == ExitCode.FAILED
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "zaki host up" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["host", "preview"], ["host", "up"], ["host", "down", "--yes"]])
+def test_a_demos_host_is_left_to_the_demo(words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with DemoLock(tmp_path / "state").hold():
+        pass
+    before = sorted((tmp_path / "state").rglob("*"))
+    assert run(words) == ExitCode.REFUSED
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"{tmp_path / 'state'} is a demo's" in err
+    assert "scripts/run" in err
+    assert sorted((tmp_path / "state").rglob("*")) == before
 
 
 def test_the_demos_state_is_hinted_at(
