@@ -9,15 +9,22 @@ import typer
 
 from bot.cli import demo, doctor_command, env, host, instance, invite, serve, user
 from bot.cli.errors import explain
-from bot.cli.output import ExitCode
+from bot.cli.output import ExitCode, keep_logs_quiet
 
 app = typer.Typer(
     name="zaki",
-    help="One Telegram bot, and for everybody who writes to it a private OpenClaw of their own.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def zaki() -> None:
+    """One Telegram bot, and for everybody who writes to it a private OpenClaw of their own."""
+    keep_logs_quiet()
+
+
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor_command.doctor)

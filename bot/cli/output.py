@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -92,6 +92,16 @@ def ask(question: str, *, yes: bool) -> None:
         raise CliError("Nobody is here to be asked whether that is meant; add --yes.", ExitCode.USAGE)
     if not typer.confirm(question, err=True):
         raise CliError("Nothing was changed.")
+
+
+def keep_logs_quiet() -> None:
+    """Print nothing of what the parts log: a command says itself what it did."""
+    import structlog
+
+    def drop(_logger: object, _name: str, _line: MutableMapping[str, Any]) -> Mapping[str, Any]:
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[drop])
 
 
 def stdout() -> Console:
