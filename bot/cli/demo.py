@@ -24,6 +24,8 @@ _WORDS = {
     "creating": "declaring it with Pulumi",
     "declared": "container declared",
     "started": "gateway started",
+    "claimed": "taken from the warm pool",
+    "woken": "woken",
     "ready": "instance ready",
     "delivered": "delivered",
     "replied": "first reply",

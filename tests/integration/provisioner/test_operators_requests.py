@@ -27,7 +27,7 @@ from bot.provisioner.stackresults import StackOutputs
 from bot.provisioner.stacks import StackManager
 from bot.settings import Settings
 from bot.store import Database, now
-from bot.store.tables import ContainerState, Decision, Instance, User, Wanted, Wish
+from bot.store.tables import ContainerState, Decision, Instance, TimelineEntry, User, Wanted, Wish
 from infra.spec import InstanceSpec
 
 ID = "u-aaaaaaaaaa"
@@ -208,3 +208,21 @@ async def test_what_may_not_be_done_is_refused_and_leaves_the_services_plan(
         await reconciler(COMMANDS_IDLE).carry_out(ID, asked(Action.SLEEP))
     assert world.state is ContainerState.RUNNING
     assert (await row(database)).next_look_at == planned
+
+
+async def test_a_thaw_is_told_as_a_wake_and_a_start_as_a_start(
+    reconciler: Callable[[float], Reconciler], database: Database
+) -> None:
+    command = reconciler(COMMANDS_IDLE)
+    await command.carry_out(ID, asked(Action.SLEEP))
+    await command.carry_out(ID, asked(Action.WAKE))
+    await command.carry_out(ID, asked(Action.RESTART))
+    async with database.read() as session:
+        stages = list(await session.scalars(select(TimelineEntry.stage).order_by(TimelineEntry.id)))
+    assert [stage for stage in stages if stage in ("asleep", "woken", "started", "ready")] == [
+        "asleep",
+        "woken",
+        "ready",
+        "started",
+        "ready",
+    ]
