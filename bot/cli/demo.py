@@ -37,7 +37,7 @@ def demo(
         str | None, typer.Option("--say", metavar="TEXT", help="Send TEXT as somebody new, print the reply, stop.")
     ] = None,
     clean: Annotated[bool, typer.Option("--clean", help="Remove everything that the demo made.")] = False,
-    port: Annotated[int, typer.Option(help="The chat page's port; 0 takes 8484, or a free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The chat page's port; 0 takes 8484, or a free one.")] = 0,
     as_json: AsJson = False,
     yes: Yes = False,
 ) -> None:
@@ -48,6 +48,8 @@ def demo(
     from bot.demo.settings import demo_state
 
     state = demo_state()
+    if text is not None and not text.strip():
+        raise CliError("--say needs some text.", ExitCode.USAGE)
     if clean and text is not None:
         raise CliError("--clean and --say do not go together; use one of them.", ExitCode.USAGE)
     logs.configure(level=logging.WARNING if text is not None or clean else logging.INFO)

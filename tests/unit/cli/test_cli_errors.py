@@ -43,6 +43,8 @@ def test_help_is_no_failure(words: list[str]) -> None:
         ["invite", "--expires", "soon"],
         ["serve", "--role", "cook"],
         ["demo", "--say", "hello", "--clean"],
+        ["demo", "--say", " "],
+        ["demo", "--port", "65536"],
     ],
 )
 def test_wrong_usage_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
