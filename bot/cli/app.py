@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -19,8 +20,20 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"zaki {version('zaki-platform')}")
+        raise typer.Exit
+
+
 @app.callback()
-def zaki() -> None:
+def zaki(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print Zaki's version.")
+    ] = False,
+) -> None:
     """One Telegram bot, and for everybody who writes to it a private OpenClaw of their own."""
     keep_logs_quiet()
 

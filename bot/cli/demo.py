@@ -70,7 +70,8 @@ async def _run(state: Path, port: int, *, as_json: bool) -> None:
             if as_json:
                 print_json({"page": demo.page, "state": str(state)})
             else:
-                say(demo.service.describe())
+                host = demo.service.host
+                say(f"The demo keeps its instances on {host.bridge} ({host.subnet}), and its state in {state}.")
                 typer.echo(f"\nOpen {demo.page} and write to the bot. Ctrl-C stops the demo and its instances.\n")
             await demo.service.main_loop(stop)
 

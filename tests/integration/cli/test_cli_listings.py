@@ -139,7 +139,13 @@ async def test_an_instance_is_shown_with_why_it_rests(zaki: Callable[..., Any], 
     assert (shown["state"], shown["archive"], shown["memory"]) == ("archived", "a" * 64, None)
     assert shown["resting_since"] < shown["next_job_at"]
     _, out, _ = await zaki("instance", "show", AWAKE)
-    assert "It has been idle for 15 minutes." in out
+    lines = [line.rstrip() for line in out.splitlines()]
+    heading, *rows = lines[lines.index("decisions") + 1 :]
+    assert re.split(r" {2,}", heading) == ["first at", "at", "times", "action", "reason"]
+    assert [re.split(r" {2,}", row)[2:] for row in rows] == [
+        ["3", "nothing", "It is awake."],
+        ["3", "sleep", "It has been idle for 15 minutes."],
+    ]
 
 
 @pytest.mark.usefixtures("people")

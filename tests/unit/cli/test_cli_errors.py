@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,12 @@ def _own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("words", [["--help"], ["serve", "--help"], ["instance", "ls", "--help"]])
 def test_help_is_no_failure(words: list[str]) -> None:
     assert run(words) == ExitCode.DONE
+
+
+def test_the_version_is_the_projects(capsys: pytest.CaptureFixture[str]) -> None:
+    project = tomllib.loads((Path(__file__).resolve().parents[3] / "pyproject.toml").read_text())["project"]
+    assert run(["--version"]) == ExitCode.DONE
+    assert capsys.readouterr().out == f"zaki {project['version']}\n"
 
 
 @pytest.mark.parametrize(
