@@ -95,6 +95,19 @@ def same(left: str, right: str) -> bool:
     return hmac.compare_digest(left.encode(), right.encode())
 
 
+class KeyMissing(Exception):
+    """A key that should be there is not; the message says what to do."""
+
+
+def read_key(path: Path) -> bytes:
+    """Read a 32-byte key file that a service has made; raises :class:`KeyMissing`."""
+    if not path.exists():
+        raise KeyMissing(
+            f"{path} is missing: set ZAKI_STATE to the service's folder, or put the key back from your backup."
+        )
+    return _parsed(path)
+
+
 def load_key(path: Path, *, shared: bool = False) -> bytes:
     """Read the 32-byte key file, which is made where it is missing; safe against a concurrent maker.
 
@@ -113,6 +126,10 @@ def load_key(path: Path, *, shared: bool = False) -> bytes:
             pass
         finally:
             draft.unlink()
+    return _parsed(path)
+
+
+def _parsed(path: Path) -> bytes:
     key = path.read_text().strip()
     if not re.fullmatch(r"[0-9a-f]{64}", key):
         raise ValueError(f"{path} is no key of ours; restore it from your backup, or move it away to make a new one.")

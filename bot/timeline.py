@@ -22,6 +22,7 @@ class Stage(StrEnum):
     CREATING = "creating"  #: Pulumi `up` begins
     DECLARED = "declared"  #: `up` is done: volume and container exist
     STARTED = "started"  #: the gateway's process runs
+    WOKEN = "woken"  #: frozen until now, the gateway goes on
     READY = "ready"  #: `/readyz` answers ready
     DELIVERED = "delivered"  #: the instance took the update durably
     REPLIED = "replied"  #: the instance's first message since the delivery was accepted by Telegram

@@ -25,7 +25,7 @@ _FULL_WITHIN = 600.0
 _LOOK_EVERY = 1.0
 _CUTS = {
     "claim": Stage.CLAIMED,
-    "thaw": Stage.STARTED,
+    "thaw": Stage.WOKEN,
     "gateway_ready": Stage.READY,
     "delivery": Stage.DELIVERED,
     "first_turn": Stage.REPLIED,

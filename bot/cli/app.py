@@ -4,20 +4,40 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
 from bot.cli import demo, doctor_command, env, host, instance, invite, serve, user
 from bot.cli.errors import explain
-from bot.cli.output import ExitCode
+from bot.cli.output import ExitCode, keep_logs_quiet
 
 app = typer.Typer(
     name="zaki",
-    help="One Telegram bot, and for everybody who writes to it a private OpenClaw of their own.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"zaki {version('zaki-platform')}")
+        raise typer.Exit
+
+
+@app.callback()
+def zaki(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print Zaki's version.")
+    ] = False,
+) -> None:
+    """One Telegram bot, and for everybody who writes to it a private OpenClaw of their own."""
+    keep_logs_quiet()
+
+
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor_command.doctor)

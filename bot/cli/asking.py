@@ -24,7 +24,7 @@ async def ask_for(provisioner: Provisioner, instance_id: str, action: Action) ->
     deadline = asyncio.get_running_loop().time() + _WITHIN
     while True:
         try:
-            await provisioner.reconcile(instance_id, request)
+            await provisioner.reconciler.carry_out(instance_id, request)
             return
         except LeaseHeld:
             if asyncio.get_running_loop().time() > deadline:

@@ -24,6 +24,8 @@ _WORDS = {
     "creating": "declaring it with Pulumi",
     "declared": "container declared",
     "started": "gateway started",
+    "claimed": "taken from the warm pool",
+    "woken": "woken",
     "ready": "instance ready",
     "delivered": "delivered",
     "replied": "first reply",
@@ -35,7 +37,7 @@ def demo(
         str | None, typer.Option("--say", metavar="TEXT", help="Send TEXT as somebody new, print the reply, stop.")
     ] = None,
     clean: Annotated[bool, typer.Option("--clean", help="Remove everything that the demo made.")] = False,
-    port: Annotated[int, typer.Option(help="The chat page's port; 0 takes 8484, or a free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The chat page's port; 0 takes 8484, or a free one.")] = 0,
     as_json: AsJson = False,
     yes: Yes = False,
 ) -> None:
@@ -46,6 +48,8 @@ def demo(
     from bot.demo.settings import demo_state
 
     state = demo_state()
+    if text is not None and not text.strip():
+        raise CliError("--say needs some text.", ExitCode.USAGE)
     if clean and text is not None:
         raise CliError("--clean and --say do not go together; use one of them.", ExitCode.USAGE)
     logs.configure(level=logging.WARNING if text is not None or clean else logging.INFO)
@@ -66,7 +70,8 @@ async def _run(state: Path, port: int, *, as_json: bool) -> None:
             if as_json:
                 print_json({"page": demo.page, "state": str(state)})
             else:
-                say(demo.service.describe())
+                host = demo.service.host
+                say(f"The demo keeps its instances on {host.bridge} ({host.subnet}), and its state in {state}.")
                 typer.echo(f"\nOpen {demo.page} and write to the bot. Ctrl-C stops the demo and its instances.\n")
             await demo.service.main_loop(stop)
 

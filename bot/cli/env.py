@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import Mapping
+from typing import Annotated
 
 import typer
 
 from bot.cli.output import AsJson, print_json
 
 
-def env(as_json: AsJson = False) -> None:
+def env(
+    make: Annotated[bool, typer.Option("--make", help="Make the host's stack, empty, where it is missing.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Print the environment of the host's stack: eval "$(zaki env)" && pulumi preview -s dev"""
 
     async def read() -> dict[str, str]:
@@ -19,7 +23,7 @@ def env(as_json: AsJson = False) -> None:
         from bot.settings import load_settings
 
         async with open_stacks(load_settings()) as stacks:
-            return dict(stacks.host_environment())
+            return dict(stacks.host_environment(make=make))
 
     environment = asyncio.run(read())
     if as_json:

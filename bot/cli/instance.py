@@ -231,12 +231,17 @@ def rm(instance_id: Which, yes: Yes = False) -> None:
 @asynccontextmanager
 async def _provisioner() -> AsyncIterator[tuple[Database, Provisioner]]:
     from bot.cli.records import existing_database
+    from bot.credentials import read_key
     from bot.provisioner.single import provisioning
     from bot.settings import load_settings
 
     settings = load_settings()
-    async with existing_database(settings) as database, provisioning(settings, database) as provisioner:
-        yield database, provisioner
+    async with existing_database(settings) as database:
+        for name in ("front", "provisioner", "archive"):
+            # A provisioner makes what is missing, and with new keys no instance can be reached.
+            read_key(settings.state / "keys" / f"{name}.key")
+        async with provisioning(settings, database) as provisioner:
+            yield database, provisioner
 
 
 async def _known(database: Database, instance_id: str) -> Instance:

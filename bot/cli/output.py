@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 Row = dict[str, Any]
 
@@ -50,18 +51,11 @@ def print_rows(rows: Sequence[Row], columns: Sequence[str], *, as_json: bool, no
     if not rows:
         say(nothing)
         return
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*(_text(row[column]) for column in columns))
-    stdout().print(table)
+    stdout().print(_table(rows, columns))
 
 
 def print_details(row: Row, *, as_json: bool) -> None:
-    """One thing: a line for each of its fields, or one JSON object."""
+    """One thing: a line for each of its fields, and a table below them for each list; or one JSON object."""
     if as_json:
         print_json(row)
         return
@@ -70,13 +64,17 @@ def print_details(row: Row, *, as_json: bool) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
+    lists = {name: value for name, value in row.items() if isinstance(value, list) and value}
     for name, value in row.items():
-        if isinstance(value, list):
-            value = "\n".join(_line(entry) for entry in value)
-        elif isinstance(value, dict):
+        if isinstance(value, dict):
             value = ", ".join(f"{key.replace('_', ' ')} {part}" for key, part in value.items())
-        table.add_row(name.replace("_", " "), _text(value))
-    stdout().print(table)
+        if name not in lists:
+            table.add_row(name.replace("_", " "), _text(value))
+    console = stdout()
+    console.print(table)
+    for name, entries in lists.items():
+        console.print(f"\n[bold]{name.replace('_', ' ')}[/]")
+        console.print(_table(entries, tuple(entries[0])))
 
 
 def say(sentence: str) -> None:
@@ -92,6 +90,16 @@ def ask(question: str, *, yes: bool) -> None:
         raise CliError("Nobody is here to be asked whether that is meant; add --yes.", ExitCode.USAGE)
     if not typer.confirm(question, err=True):
         raise CliError("Nothing was changed.")
+
+
+def keep_logs_quiet() -> None:
+    """Print nothing of what the parts log: a command says itself what it did."""
+    import structlog
+
+    def drop(_logger: object, _name: str, _line: MutableMapping[str, Any]) -> Mapping[str, Any]:
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[drop])
 
 
 def stdout() -> Console:
@@ -116,7 +124,13 @@ def _text(value: object) -> str:
     return escape(str(value))
 
 
-def _line(entry: object) -> str:
-    if not isinstance(entry, dict):
-        return str(entry)
-    return "  ".join(str(value) for value in entry.values() if value not in (None, ""))
+def _table(rows: Sequence[Row], columns: Sequence[str]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        numbers = all(isinstance(row[column], int) for row in rows)
+        table.add_column(column.replace("_", " "), overflow="fold", justify="right" if numbers else "left")
+    for row in rows:
+        table.add_row(*(_text(row[column]) for column in columns))
+    return table

@@ -187,11 +187,11 @@ def _operation(operation: Operation) -> Row:
 
 def _decision(decision: Decision) -> Row:
     return {
+        "first_at": moment(decision.first_at),
         "at": moment(decision.at),
+        "times": decision.times,
         "action": decision.action,
         "reason": decision.reason,
-        "times": decision.times,
-        "first_at": moment(decision.first_at),
     }
 
 

@@ -19,12 +19,17 @@ class NotTheDemos(Exception):
     """The folder belongs to a real service; the message says what to do."""
 
 
+def is_demos(state: Path) -> bool:
+    """Whether a demo has ever run with this folder."""
+    return _lock_file(state).exists()
+
+
 class DemoLock:
     """A lock that ends with the process that holds it, however it ends."""
 
     def __init__(self, state: Path) -> None:
         self._state = state
-        self._path = state / "run" / "demo.lock"
+        self._path = _lock_file(state)
         self._file: IO[str] | None = None
 
     @contextmanager
@@ -68,3 +73,7 @@ class DemoLock:
         except (FileNotFoundError, ValueError, KeyError):
             pass
         return None
+
+
+def _lock_file(state: Path) -> Path:
+    return state / "run" / "demo.lock"

@@ -97,6 +97,24 @@ class Reconciler:
             _log.warning("an instance does not come to rest", instance=instance_id)
             await self._wait(instance_id, "It does not come to rest; it is looked at again.", _ASK_AGAIN)
 
+    async def carry_out(self, instance_id: str, request: Request) -> None:
+        """Do what is asked for and nothing else: what comes after it is decided by the service, by its own settings.
+
+        For a process beside the service's; raises as :meth:`reconcile`.
+        """
+        async with lease(self._database, instance_id, self._owner):
+            sight = await facts.look(self._context, instance_id, request=request)
+            if sight is None:
+                return
+            decision = await self._decide(sight)
+            if decision.action is Action.NOTHING:
+                raise Refused(decision.reason)
+            await self._note(sight, decision)
+            await self._act(sight, decision, asked=True)
+        async with self._database.write() as session:
+            await session.execute(update(Instance).where(Instance.id == instance_id).values(next_look_at=now()))
+        self._context.nudge.ring(Topic.WISHES)
+
     async def give_back(self, instance_id: str) -> None:
         """Free the memory of one that is asleep."""
         await self._freezer.give_back(instance_id)

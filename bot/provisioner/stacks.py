@@ -25,7 +25,7 @@ from pulumi.automation import LocalWorkspace, OutputMap, Stack, UpdateSummary
 from pulumi.automation._stack import StackInitMode
 from pulumi.automation.errors import CommandError, ConcurrentUpdateError, StackAlreadyExistsError
 
-from bot.credentials import load_key
+from bot.credentials import load_key, read_key
 from bot.provisioner.engine import EngineCommand, EngineDied, EngineStopped, EngineTimedOut
 from bot.provisioner.enginewatch import EngineWatch, error_lines
 from bot.provisioner.stackfolder import StackCorrupt, StackFolder
@@ -185,8 +185,11 @@ class StackManager:
             folder.remove()
 
     def environment(self, instance_id: str) -> dict[str, str]:
-        """The variables with which plain `pulumi` works on an instance's stack."""
-        return self._environment(self._folder(instance_id))
+        """The variables with which plain `pulumi` works on an instance's stack.
+
+        Nothing is made; raises :class:`bot.credentials.KeyMissing` where there is no passphrase yet.
+        """
+        return self._environment(self._folder(instance_id), read_key)
 
     def command_line(self, instance_id: str) -> str:
         """The command that previews an instance's stack by hand, in that environment."""
@@ -227,12 +230,16 @@ class StackManager:
                 await self._in_thread(work, self._destroy, work)
             folder.remove()
 
-    def host_environment(self) -> dict[str, str]:
+    def host_environment(self, *, make: bool = False) -> dict[str, str]:
         """The variables with which plain `pulumi` in the project's folder works on this machine's stack.
 
-        The stack is made, empty, where it is missing; raises as :meth:`up`.
+        `make`: where the stack is missing it is made, empty. Raises as :meth:`up`.
         """
         folder = self._host_folder()
+        if not folder.exists() and not make:
+            raise StackFailed(
+                "The host's stack is not there yet: `zaki host up` declares it, `zaki env --make` makes it empty."
+            )
         if not folder.exists() and (descriptor := folder.try_hold()) is not None:
             try:
                 work = _Work(folder)
@@ -241,7 +248,7 @@ class StackManager:
                     self._stack(work)
             finally:
                 os.close(descriptor)
-        return self._environment(folder)
+        return self._environment(folder, read_key)
 
     async def close(self) -> None:
         """Stop the engines that run, gracefully, and start no more."""
@@ -258,9 +265,11 @@ class StackManager:
     def _host_folder(self) -> StackFolder:
         return StackFolder(self._state / "host-stack", HOST_STACK)
 
-    def _environment(self, folder: StackFolder) -> dict[str, str]:
-        passphrase = self._state / "keys" / "passphrase"
-        load_key(passphrase)
+    def _environment(self, folder: StackFolder, passphrase_of: Callable[[Path], bytes] = load_key) -> dict[str, str]:
+        # The preview of a stack that is not there yet leaves no key behind.
+        home = self._state / "keys" if folder.path.is_relative_to(self._state) else folder.path
+        passphrase = home / "passphrase"
+        passphrase_of(passphrase)
         ours = [str(self._toolchain.pulumi_bin), str(Path(sys.executable).parent)]
         before = [part for part in os.environ.get("PATH", os.defpath).split(os.pathsep) if part not in ours]
         return {

@@ -206,7 +206,7 @@ class Waking:
             needs = use.swapped_bytes if use is not None else AWAKE_BYTES
             async with self._admission.admit(instance.id, needs, work.is_wanted_up):
                 await self._freezer.thaw(instance.id, PLANS[instance.plan].pids)
-            await record.stage(Stage.STARTED, container=ContainerState.RUNNING, ready_at=None)
+            await record.stage(Stage.WOKEN, container=ContainerState.RUNNING, ready_at=None)
         elif observed.state is not ContainerState.RUNNING:
             await self._configure(work)
             async with self._slots, self._admission.admit(instance.id, AWAKE_BYTES, work.is_wanted_up):

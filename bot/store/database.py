@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import shutil
+import stat
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -53,7 +55,7 @@ class Database:
         self.url = make_url(url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
         if self.sqlite and self.url.database not in (None, "", ":memory:"):
-            Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(Path(str(self.url.database)).parent)
         self._engine = create_async_engine(self.url, pool_pre_ping=not self.sqlite)
         self._short = _ShortTransactions(self.url.set(drivername="sqlite")) if self.sqlite else None
         if self.sqlite:
@@ -183,6 +185,40 @@ class _ShortTransactions:
             return work(session)
 
 
+def _make_folder(folder: Path) -> None:
+    """Make a database's folder where it is missing, as private as the keys'.
+
+    In a folder that gives its group to what is made there, two system users share it.
+    """
+    if folder.exists():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    shared = _is_shared(folder.parent)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o770 if shared else 0o750)
+        if shared:
+            # Whatever the umask of who happens to be first.
+            folder.chmod(0o2770)
+
+
+def _make_file(path: Path) -> None:
+    """Make a database's file where it is missing, with the mode that SQLite then gives to those beside it."""
+    # SQLite itself says what is wrong where this cannot be done.
+    with contextlib.suppress(OSError):
+        shared = _is_shared(path.parent)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o660 if shared else 0o640)
+        try:
+            if shared:
+                os.fchmod(descriptor, 0o660)
+        finally:
+            os.close(descriptor)
+
+
+def _is_shared(folder: Path) -> bool:
+    mode = folder.stat().st_mode
+    return bool(mode & stat.S_ISGID and mode & stat.S_IWGRP)
+
+
 def _upgrade(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
@@ -199,6 +235,11 @@ def _lose_what_stays_broken(engine: Engine) -> None:
 
 def _prepare_sqlite(engine: Engine) -> None:
     _lose_what_stays_broken(engine)
+
+    @event.listens_for(engine, "do_connect")
+    def make_file(*_arguments: object) -> None:
+        if engine.url.database not in (None, "", ":memory:"):
+            _make_file(Path(str(engine.url.database)))
 
     @event.listens_for(engine, "connect")
     def connect(dbapi_connection: Any, _record: object) -> None:

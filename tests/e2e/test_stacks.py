@@ -20,6 +20,7 @@ import pulumi_docker
 import pytest
 from pulumi import automation
 
+from bot.credentials import load_key
 from bot.provisioner.containers import ContainerError
 from bot.provisioner.stackfolder import StackFolder
 from bot.provisioner.stacks import StackBusy, StackFailed, StackManager, StackTimeout
@@ -555,6 +556,7 @@ def _refusal(stacks: StackManager, spec: InstanceSpec, tmp_path: Path, program: 
     """What the engine says to another program than ours."""
     folder = _folder(tmp_path, spec)
     folder.prepare({})
+    load_key(tmp_path / "state" / "keys" / "passphrase")
     environment = stacks.environment(spec.id)
     command = automation.PulumiCommand(root=str(Path(environment["PULUMI_HOME"]).parent))
     options = automation.LocalWorkspaceOptions(
@@ -585,6 +587,7 @@ class TestHost:
 
     async def test_up_again_and_down(self, stacks: StackManager, host: HostSpec, docker: Any, tmp_path: Path) -> None:
         assert (await stacks.host_preview(host)).changes == {"create": 4}
+        assert not (tmp_path / "state").exists()
         first = await stacks.host_up(host)
         written = Path(host.host_file)
         assert written.read_text() == first.facts
@@ -667,7 +670,10 @@ class TestHost:
 
     async def test_plain_pulumi_works_before_anything_was_declared(self, stacks: StackManager, tmp_path: Path) -> None:
         checked_in = (PROJECT / "Pulumi.dev.yaml").read_text()
-        preview = _by_hand(stacks.host_environment(), "preview", cwd=PROJECT)
+        with pytest.raises(StackFailed, match="zaki host up"):
+            stacks.host_environment()
+        assert not (tmp_path / "state").exists()
+        preview = _by_hand(stacks.host_environment(make=True), "preview", cwd=PROJECT)
         assert preview.returncode == 0, preview.stdout + preview.stderr
         assert "5 to create" in preview.stdout
         assert str(tmp_path / "state" / "host.json") in preview.stdout

@@ -12,10 +12,12 @@ import pytest
 from bot.credentials import (
     FrontKey,
     GatewayKey,
+    KeyMissing,
     instance_of_bot_token,
     instance_of_model_key,
     load_key,
     new_instance_id,
+    read_key,
 )
 
 
@@ -73,6 +75,15 @@ def test_the_front_shares_its_key_with_its_group_and_the_provisioner_none(tmp_pa
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "keys").iterdir()}
     assert modes == {"front.key": 0o640, "provisioner.key": 0o600}
     assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o750
+
+
+def test_reading_a_key_makes_none(tmp_path: Path) -> None:
+    path = tmp_path / "keys" / "front.key"
+    with pytest.raises(KeyMissing, match="ZAKI_STATE"):
+        read_key(path)
+    assert not path.parent.exists()
+    made = load_key(path)
+    assert read_key(path) == made
 
 
 def test_a_damaged_key_file_is_not_replaced(tmp_path: Path) -> None:

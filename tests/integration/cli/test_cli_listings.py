@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog
 
 from bot.cli import run
+from bot.credentials import load_key
+from bot.provisioner.decision import Request
 from bot.store import Database, now
 from bot.store.tables import (
     ContainerState,
@@ -134,7 +139,13 @@ async def test_an_instance_is_shown_with_why_it_rests(zaki: Callable[..., Any], 
     assert (shown["state"], shown["archive"], shown["memory"]) == ("archived", "a" * 64, None)
     assert shown["resting_since"] < shown["next_job_at"]
     _, out, _ = await zaki("instance", "show", AWAKE)
-    assert "It has been idle for 15 minutes." in out
+    lines = [line.rstrip() for line in out.splitlines()]
+    heading, *rows = lines[lines.index("decisions") + 1 :]
+    assert re.split(r" {2,}", heading) == ["first at", "at", "times", "action", "reason"]
+    assert [re.split(r" {2,}", row)[2:] for row in rows] == [
+        ["3", "nothing", "It is awake."],
+        ["3", "sleep", "It has been idle for 15 minutes."],
+    ]
 
 
 @pytest.mark.usefixtures("people")
@@ -195,6 +206,52 @@ async def test_a_host_with_instances_is_not_taken_down(zaki: Callable[..., Any])
     code, _, err = await zaki("host", "down", "--yes")
     assert code == 3
     assert "3 instances" in err
+
+
+@pytest.mark.usefixtures("people")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("instance", "preview", AWAKE),
+        ("instance", "open", AWAKE),
+        ("instance", "wake", AWAKE),
+        ("instance", "show", AWAKE, "--env"),
+    ],
+)
+async def test_without_the_services_keys_no_new_ones_are_made(
+    zaki: Callable[..., Any], words: list[str], tmp_path: Path
+) -> None:
+    code, out, err = await zaki(*words)
+    assert (code, out) == (1, "")
+    assert f"{tmp_path / 'state' / 'keys'}" in err
+    assert "ZAKI_STATE" in err
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.usefixtures("people")
+@pytest.mark.parametrize("verb", ["wake", "sleep", "restart"])
+async def test_a_verb_says_its_sentence_and_prints_no_log(
+    zaki: Callable[..., Any], verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class Reconciler:
+        async def carry_out(self, instance_id: str, request: Request) -> None:
+            structlog.get_logger("bot.provisioner").warning("instance", stage="ready")
+            asked.append((instance_id, request.action.value))
+
+    @asynccontextmanager
+    async def provisioning(_settings: object, _database: object) -> AsyncIterator[object]:
+        yield SimpleNamespace(reconciler=Reconciler())
+
+    monkeypatch.setattr("bot.provisioner.single.provisioning", provisioning)
+    for name in ("front", "provisioner", "archive"):
+        load_key(tmp_path / "state" / "keys" / f"{name}.key")
+    code, out, err = await zaki("instance", verb, AWAKE)
+    assert (code, out) == (0, "")
+    assert len(err.splitlines()) == 1
+    assert err.startswith(AWAKE)
+    assert asked == [(AWAKE, verb)]
 
 
 @pytest.mark.usefixtures("database")

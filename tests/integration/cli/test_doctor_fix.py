@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bot.cli import run
+from bot.credentials import load_key
 from bot.store import Database
 from bot.store.tables import Address, Instance
 
@@ -25,6 +26,8 @@ def state(tmp_path: Path) -> Path:
     facts = {"network": "n", "bridge": "n", "subnet": "10.9.0.0/24", "gateway": "10.9.0.1"}
     more = {"docker_range": "10.9.0.128/25", "image": "sha256:" + "0" * 64, "runtime": "runc"}
     (state / "host.json").write_text(json.dumps(facts | more))
+    for name in ("front", "provisioner", "archive"):
+        load_key(state / "keys" / f"{name}.key")
     return state
 
 

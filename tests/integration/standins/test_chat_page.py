@@ -1,5 +1,6 @@
 """The chat page in a real browser, against a small bot."""
 
+import re
 import shutil
 from collections.abc import AsyncIterator
 from typing import Any
@@ -94,6 +95,27 @@ async def test_the_timeline_and_a_second_person(sim: Any, page: Page) -> None:
     story = page.get_by_role("region", name="Chat of Leo").locator(".timeline .story")
     await expect(story).to_contain_text("+250 ms")
     await expect(page.get_by_role("region", name="Chat of Ada").locator(".timeline")).to_be_hidden()
+
+
+async def test_falling_asleep_is_a_story_of_its_own(sim: Any, page: Page) -> None:
+    ada = await sim.client.new_user(first_name="Ada")
+    await page.goto(f"{sim.url}/?user={ada.id}")
+    await expect(page.locator("#connection")).to_have_text("Connected")
+    told = [("received", 1000.0), ("replied", 1000.5), ("sleeping", 1900.0), ("asleep", 1901.0), ("woken", 5000.0)]
+    told += [("ready", 5000.25), ("stopped", 9000.0), ("received", 9500.0), ("started", 9501.0), ("replied", 9502.0)]
+    for stage, at in told:
+        await sim.client.add_timeline(ada.id, stage, at=at)
+    stories = page.locator(".timeline .story")
+    await expect(stories.locator(".story-head b")).to_have_text(["500 ms", "1000 ms", "250 ms", "0 ms", "2000 ms"])
+    await expect(stories.locator("ol")).to_have_text(
+        [
+            re.compile("received.*replied"),
+            re.compile("sleeping.*asleep"),
+            re.compile("woken.*ready"),
+            re.compile("stopped"),
+            re.compile("received.*started.*replied"),
+        ]
+    )
 
 
 async def test_the_page_survives_a_restart_of_the_simulator(page: Page) -> None:

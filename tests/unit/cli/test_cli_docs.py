@@ -50,7 +50,7 @@ def mistakes(words: list[str]) -> str | None:
         elif word.startswith("-"):
             if word.partition("=")[0] not in options(command):
                 return f"no option {word}"
-        elif inner and not re.search(r"[|<\[…]", word) and not command.params:
+        elif inner and not re.search(r"[|<\[…]", word) and (command is ROOT or not command.params):
             return f"no command {word}"
     return None
 

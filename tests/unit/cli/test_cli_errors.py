@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from bot.cli import run
 from bot.cli.errors import explain
 from bot.cli.output import CliError, ExitCode
+from bot.demo.lock import DemoLock
 from bot.listeners import ListenError
 from bot.provisioner.lease import LeaseHeld
 from bot.settings import SettingsError
@@ -32,6 +34,12 @@ def test_help_is_no_failure(words: list[str]) -> None:
     assert run(words) == ExitCode.DONE
 
 
+def test_the_version_is_the_projects(capsys: pytest.CaptureFixture[str]) -> None:
+    project = tomllib.loads((Path(__file__).resolve().parents[3] / "pyproject.toml").read_text())["project"]
+    assert run(["--version"]) == ExitCode.DONE
+    assert capsys.readouterr().out == f"zaki {project['version']}\n"
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -42,6 +50,8 @@ def test_help_is_no_failure(words: list[str]) -> None:
         ["invite", "--expires", "soon"],
         ["serve", "--role", "cook"],
         ["demo", "--say", "hello", "--clean"],
+        ["demo", "--say", " "],
+        ["demo", "--port", "65536"],
     ],
 )
 def test_wrong_usage_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,6 +105,29 @@ def test_without_a_database_the_listings_say_so_and_make_none(
     assert out == ""
     assert "ZAKI_STATE" in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_environment_of_a_stack_that_is_not_there_makes_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run(["env"]) == ExitCode.FAILED
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "zaki host up" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["host", "preview"], ["host", "up"], ["host", "down", "--yes"]])
+def test_a_demos_host_is_left_to_the_demo(words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with DemoLock(tmp_path / "state").hold():
+        pass
+    before = sorted((tmp_path / "state").rglob("*"))
+    assert run(words) == ExitCode.REFUSED
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"{tmp_path / 'state'} is a demo's" in err
+    assert "scripts/run" in err
+    assert sorted((tmp_path / "state").rglob("*")) == before
 
 
 def test_the_demos_state_is_hinted_at(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.demo.lock import DemoLock, DemoRunning, NotTheDemos
+from bot.demo.lock import DemoLock, DemoRunning, NotTheDemos, is_demos
 
 
 def test_a_second_demo_is_refused_with_the_folders_name(tmp_path: Path) -> None:
@@ -29,6 +29,13 @@ def test_a_demo_can_start_again_where_one_ended(tmp_path: Path) -> None:
     for _ in range(2):
         with DemoLock(tmp_path).hold():
             (tmp_path / "db").mkdir(exist_ok=True)
+
+
+def test_a_folder_is_a_demos_once_one_has_run_there(tmp_path: Path) -> None:
+    assert not is_demos(tmp_path)
+    with DemoLock(tmp_path).hold():
+        pass
+    assert is_demos(tmp_path)
 
 
 def test_a_real_services_folder_is_refused(tmp_path: Path) -> None:

@@ -7,13 +7,23 @@ export function elapsed(seconds) {
   return ms < 10_000 ? `${ms} ms` : `${(ms / 1000).toFixed(1)} s`;
 }
 
-// A message's story begins with the stage "received".
+const AT_REST = ["asleep", "stopped", "archived"];
+
+// A message is a story, and so is each way to rest and each wake from it: nobody waited for the time between them.
+function begins(stage, before) {
+  if (before === undefined || stage === "received" || stage === "sleeping") return true;
+  return AT_REST.includes(before) || (AT_REST.includes(stage) && before !== "sleeping");
+}
+
 function stories(entries) {
   const ordered = [...entries].sort((a, b) => a.at - b.at);
   const groups = [];
+  let before;
   for (const entry of ordered) {
-    if (!groups.length || entry.stage.toLowerCase() === "received") groups.push([]);
+    const stage = entry.stage.toLowerCase();
+    if (begins(stage, before)) groups.push([]);
     groups.at(-1).push(entry);
+    before = stage;
   }
   return groups;
 }
