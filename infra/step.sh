@@ -18,14 +18,27 @@ apt_install() { # PACKAGE...
   done
   ((${#lacking[@]})) || return 0
   before=$(installed)
-  apt-get update --quiet --option DPkg::Lock::Timeout=600 --option APT::Update::Error-Mode=any ||
+  patient apt-get update --quiet --option APT::Update::Error-Mode=any ||
     fail "Debian's package lists could not be brought to this host: see the lines above, and check its network and /etc/apt."
   # An earlier run may have been killed in the middle of this.
-  dpkg --configure --pending
-  apt-get install --quiet --yes --no-install-recommends --option DPkg::Lock::Timeout=600 \
+  patient dpkg --configure --pending
+  patient apt-get install --quiet --yes --no-install-recommends \
     --option Dpkg::Options::=--force-confdef --option Dpkg::Options::=--force-confold "${lacking[@]}" ||
     fail "Debian's packages ${lacking[*]} could not be installed on this host: see the lines above."
   comm -13 <(printf '%s\n' "$before") <(installed) >>"$record/packages"
+}
+
+# Waits while the machine's own updates are under way, which hold one of several locks.
+patient() { # COMMAND...
+  local said= status try
+  for try in {1..240}; do
+    status=0
+    said=$("$@" 2>&1 </dev/null) || status=$?
+    [[ $status != 0 && $said =~ "Could not get lock"|"locked by another process" ]] || break
+    sleep 5
+  done
+  printf '%s\n' "$said"
+  return "$status"
 }
 
 installed() { dpkg-query --show --showformat='${db:Status-Status} ${Package}\n' | sed -n 's/^installed //p' | LC_ALL=C sort; }
@@ -161,7 +174,7 @@ remove_packages() {
   unneeded=$(comm -12 <(LC_ALL=C sort -u "$record/packages") \
     <(apt-get --simulate autoremove | awk '$1 == "Remv" { print $2 }' | LC_ALL=C sort))
   # shellcheck disable=SC2086
-  [[ -z $unneeded ]] || apt-get remove --quiet --yes --option DPkg::Lock::Timeout=600 $unneeded
+  [[ -z $unneeded ]] || patient apt-get remove --quiet --yes $unneeded
 }
 
 # The new connection that a provisional step waits for is the one that this came over.

@@ -63,11 +63,13 @@ class Agent:
     def seed(self, path: Path) -> None:
         """Write the disk that brings a VM its keys."""
         with tarfile.open(path, "w") as archive:
-            for name, content, owner, mode in (
-                ("home/admin/.ssh", None, 1001, 0o700),
-                ("home/admin/.ssh/authorized_keys", self.user_key.encode(), 1001, 0o600),
-                ("etc/ssh/ssh_host_ed25519_key", self._host_private, 0, 0o600),
-            ):
+            parts: list[tuple[str, bytes | None, int, int]] = [
+                ("etc/ssh/ssh_host_ed25519_key", self._host_private, 0, 0o600)
+            ]
+            for user, uid in (("admin", 1001), ("guest", 1002)):
+                parts.append((f"home/{user}/.ssh", None, uid, 0o700))
+                parts.append((f"home/{user}/.ssh/authorized_keys", self.user_key.encode(), uid, 0o600))
+            for name, content, owner, mode in parts:
                 about = tarfile.TarInfo(name)
                 about.mode, about.uid, about.gid = mode, owner, owner
                 if content is None:
