@@ -21,6 +21,7 @@ from infra.spec import INSTANCE_LABEL, PIDS_LABEL, is_digest, is_instance_id
 CONTAINER = "docker:index/container:Container"
 VOLUME = "docker:index/volume:Volume"
 NETWORK = "docker:index/network:Network"
+REMOTE = "command:remote:Command"
 
 #: All that a person's stack may declare. Everything else, a command on the host too, is refused.
 _OF_A_PERSON = frozenset({"pulumi:pulumi:Stack", "zaki:index:UserInstance", VOLUME, CONTAINER})
@@ -206,10 +207,25 @@ def _network(_stack: str, asked: Mapping[str, Any]) -> Iterator[str]:
             yield "lets containers reach each other"
 
 
+def _remote(_stack: str, asked: Mapping[str, Any]) -> Iterator[str]:
+    connection = asked.get("connection")
+    if connection is not _HIDDEN:
+        pinned = (connection or {}).get("host_key")
+        if pinned is not _HIDDEN and not str(pinned or "").startswith("ssh-ed25519 "):
+            yield "does not pin the ed25519 key of its host"
+        if any(_known(connection or {}, key) for key in ("password", "private_key", "private_key_password")):
+            yield "logs in by something else than the SSH agent"
+    if asked.get("logging") not in ("none", _HIDDEN):
+        yield "shows what it prints"
+    if _known(asked, "triggers"):
+        yield "asks to be replaced, which undoes it first"
+
+
 _RULES: dict[str, Callable[[str, Mapping[str, Any]], Iterator[str]]] = {
     CONTAINER: _container,
     VOLUME: _volume,
     NETWORK: _network,
+    REMOTE: _remote,
 }
 
 

@@ -8,9 +8,12 @@ import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
 
-from infra.network import declare_bridge
+from infra.hardening import Hardening, HardeningSpec
+from infra.network import declare_bridge, declare_bridge_there
+from infra.runtime import Runtime, RuntimeSpec
 from infra.spec import HostSpec, is_digest
-from infra.swap import declare_swap
+from infra.steps import HostFile, Steps
+from infra.swap import declare_swap, declare_swap_there
 
 #: A reader sees the old file or the new one, never a part.
 _WRITE = """\
@@ -34,16 +37,22 @@ rm -f "$file"
 class HostStack(pulumi.ComponentResource):
     """The resources of one host, and in `facts` what the services read about it (see `bot/hostfacts.py`)."""
 
-    network: docker.Network
+    network: pulumi.Output[str]
     facts: pulumi.Output[str]
 
     def __init__(self, name: str, spec: HostSpec, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("zaki:index:HostStack", name, None, opts)
         # First, so that a host without an image gets nothing at all.
         image = _identity(spec, self)
-        self.network = declare_bridge(spec, pulumi.ResourceOptions(parent=self))
-        declare_swap(spec, pulumi.ResourceOptions(parent=self))
-        self.facts = pulumi.Output.all(network=self.network.name, image=image).apply(
+        steps = Steps(spec.target)
+        ready = _hardened(spec, steps, self) if spec.harden else []
+        if spec.target is None:
+            self.network = declare_bridge(spec, pulumi.ResourceOptions(parent=self, depends_on=ready)).name
+            declare_swap(spec, pulumi.ResourceOptions(parent=self))
+        else:
+            ready = [declare_bridge_there(spec, steps, self, ready), *declare_swap_there(spec, steps, self, ready)]
+            self.network = pulumi.Output.from_input(spec.network)
+        self.facts = pulumi.Output.all(network=self.network, image=image).apply(
             lambda known: (
                 json.dumps(
                     {
@@ -60,22 +69,39 @@ class HostStack(pulumi.ComponentResource):
                 + "\n"
             )
         )
-        command.local.Command(
-            "host-file",
-            create=_WRITE,
-            delete=_REMOVE,
-            stdin=self.facts,
-            environment={"ZAKI_HOST_FILE": spec.host_file},
-            add_previous_output_in_env=False,
-            # Another path is another file: remove the old one, then write the new one.
-            opts=pulumi.ResourceOptions(parent=self, replace_on_changes=["environment"], delete_before_replace=True),
-        )
-        self.register_outputs({"network": self.network.name, "facts": self.facts})
+        if spec.target is None:
+            command.local.Command(
+                "host-file",
+                create=_WRITE,
+                delete=_REMOVE,
+                stdin=self.facts,
+                environment={"ZAKI_HOST_FILE": spec.host_file},
+                add_previous_output_in_env=False,
+                # Another path is another file: remove the old one, then write the new one.
+                opts=pulumi.ResourceOptions(
+                    parent=self, replace_on_changes=["environment"], delete_before_replace=True
+                ),
+            )
+        else:
+            written = {spec.host_file: HostFile(self.facts)}
+            steps.run("host-file", "", files=written, parent=self, depends_on=ready)
+        self.register_outputs({"network": self.network, "facts": self.facts})
+
+
+def _hardened(spec: HostSpec, steps: Steps, parent: HostStack) -> list[pulumi.Resource]:
+    """Make the machine itself one that may hold instances; returns what the rest has to wait for."""
+    for warning in steps.found.warnings:
+        pulumi.log.warn(warning, parent)
+    user = None if spec.target is None else spec.target.user
+    options = pulumi.ResourceOptions(parent=parent)
+    hardening = Hardening("hardening", HardeningSpec(ssh_user=user, subnet=spec.subnet), steps, opts=options)
+    runtime = Runtime("runtime", RuntimeSpec(), steps, depends_on=[hardening.ready], opts=options)
+    return [runtime.ready]
 
 
 def _identity(spec: HostSpec, parent: HostStack) -> pulumi.Input[str]:
     """The digest of the image that instances run, from which a rebuilt tag is noticed at the next `up`."""
-    if spec.image.startswith("sha256:"):
+    if spec.image.startswith("sha256:") or spec.target is not None:
         return spec.image
     if is_digest(spec.image):
         pulled = docker.RemoteImage(

@@ -6,9 +6,10 @@ import pulumi
 
 from infra import checks
 from infra.checks import is_refusal
+from infra.configuration import PROJECT, SpecError
 from infra.host import HostStack
 from infra.instance import UserInstance
-from infra.spec import PROJECT, HostSpec, InstanceSpec, SpecError
+from infra.spec import HostSpec, InstanceSpec
 
 __all__ = ["is_refusal", "main"]
 
@@ -42,6 +43,6 @@ def _declare_instance(stack: str, spec: InstanceSpec) -> None:
 
 def _declare_host(stack: str, spec: HostSpec) -> None:
     host = HostStack(stack, spec)
-    pulumi.export("network", host.network.name)
+    pulumi.export("network", host.network)
     pulumi.export("facts", host.facts)
     pulumi.export("host_file", spec.host_file)

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
 
-#: Pulumi project, and the namespace of its configuration keys.
-PROJECT = "zaki"
+from infra.configuration import PROJECT, Configuration, SpecError
+from infra.target import Target
 
 #: An OpenClaw gateway is killed by its own first turn below this.
 MEMORY_FLOOR_MIB = 1280
@@ -65,17 +64,6 @@ _SWAP_CEILING_MIB = 1 << 24
 #: A value that the machine itself decides about.
 _AUTO = "auto"
 _PIDS = range(64, 32769)
-
-
-class SpecError(ValueError):
-    """A specification cannot be used; the message is one sentence that names the value and what to change."""
-
-
-class Configuration(Protocol):
-    """What is read from: `pulumi.Config`, or anything that looks values up alike."""
-
-    def get(self, key: str) -> str | None:
-        """The value of a key, without the project's name; None where it is unset."""
 
 
 def is_instance_id(text: str) -> bool:
@@ -198,6 +186,10 @@ class HostSpec:
     runtime: str = "runc"
     #: Swap that the machine has at least; 0 leaves it as it is, None is as much as it has memory, if it lets us.
     host_swap_mib: int | None = None
+    #: The machine that becomes the host, behind SSH; None: this one.
+    target: Target | None = None
+    #: Whether the machine itself is made ready for instances: Docker Engine, SSH, updates. One behind SSH always is.
+    harden: bool = False
 
     def __post_init__(self) -> None:
         if self.docker_range is None and self.subnet.prefixlen <= 24:
@@ -219,6 +211,12 @@ class HostSpec:
                 f"host_swap_mib is {self.host_swap_mib}; give a number up to {_SWAP_CEILING_MIB}, "
                 f"0 to leave the machine's swap alone, or {_AUTO}."
             )
+        if self.target is not None:
+            object.__setattr__(self, "harden", True)
+            if not self.host_file.startswith("/"):
+                raise SpecError(f"host_file is {self.host_file}; on a host behind SSH give an absolute path.")
+            if not is_digest(self.image):
+                raise SpecError(f"image is {self.image}; on a host behind SSH give its id or digest, sha256:…")
 
     @property
     def gateway(self) -> IPv4Address:
@@ -247,20 +245,30 @@ class HostSpec:
             docker_range=values.network("docker_range"),
             runtime=values.text("runtime", "runc"),
             host_swap_mib=None if values.text("host_swap_mib", _AUTO) == _AUTO else values.integer("host_swap_mib", 0),
+            target=Target.from_config(config),
+            harden=values.boolean("host_harden"),
         )
 
     def to_config(self) -> dict[str, str]:
         """Every value under its qualified key, for example `zaki:subnet`; `from_config` reads it back."""
-        return _qualified(
-            image=self.image,
-            host_file=self.host_file,
-            network=self.network,
-            bridge=self.bridge,
-            subnet=str(self.subnet),
-            docker_range=str(self.docker_part),
-            runtime=self.runtime,
-            host_swap_mib=_AUTO if self.host_swap_mib is None else str(self.host_swap_mib),
+        return (
+            _qualified(
+                image=self.image,
+                host_file=self.host_file,
+                network=self.network,
+                bridge=self.bridge,
+                subnet=str(self.subnet),
+                docker_range=str(self.docker_part),
+                runtime=self.runtime,
+                host_swap_mib=_AUTO if self.host_swap_mib is None else str(self.host_swap_mib),
+            )
+            | self._machine_config()
         )
+
+    def _machine_config(self) -> dict[str, str]:
+        if self.target is not None:
+            return self.target.to_config()
+        return {f"{PROJECT}:host_harden": "true"} if self.harden else {}
 
 
 class _Values:
@@ -282,6 +290,12 @@ class _Values:
         if not re.fullmatch(r"\d{1,9}", text):
             raise SpecError(f"{PROJECT}:{key} is {text!r}; give a whole number.")
         return int(text)
+
+    def boolean(self, key: str) -> bool:
+        text = self.text(key, "false")
+        if text not in ("true", "false"):
+            raise SpecError(f"{PROJECT}:{key} is {text!r}; give true or false.")
+        return text == "true"
 
     def address(self, key: str) -> IPv4Address:
         text = self.text(key)

@@ -26,7 +26,7 @@ from bot.provisioner.waking import Waking
 from bot.provisioner.work import InstanceBroken, Refused, Work
 from bot.store import now
 from bot.store.tables import WAIT, ContainerState, Instance, OperationKind
-from infra.spec import SpecError
+from infra.configuration import SpecError
 
 __all__ = ["InstanceBroken", "Reconciler", "Refused"]
 

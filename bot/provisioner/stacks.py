@@ -211,7 +211,7 @@ class StackManager:
         spec = spec or self.host_spec()
         async with self._held(self._host_folder(), progress) as work:
             await self._mend(work)
-            if not work.folder.record().has_network:
+            if spec.target is None and not work.folder.record().has_network:
                 await self._orphans.remove_orphan_network(spec.network, spec.host_file)
             return await self._in_thread(work, self._host_up, work, spec)
 
@@ -410,7 +410,7 @@ class StackManager:
         changes = self._up(work, spec.to_config(), refresh=True)
         record = work.folder.record()
         facts, written = str(record.outputs["facts"]), Path(spec.host_file).expanduser()
-        if not written.is_file() or written.read_text() != facts:
+        if spec.target is None and (not written.is_file() or written.read_text() != facts):
             # The engine never looks at the file itself.
             changes = self._up(work, spec.to_config(), replace=[record.urns["command:local:Command"]])
         return HostOutputs(network=str(record.outputs["network"]), facts=facts, host_file=written, changes=changes)

@@ -13,7 +13,7 @@ import pulumi_docker as docker
 import pytest
 
 from infra import checks
-from infra.checks import CONTAINER, NETWORK, VOLUME, PolicyViolation, check, is_refusal
+from infra.checks import CONTAINER, NETWORK, REMOTE, VOLUME, PolicyViolation, check, is_refusal
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -198,6 +198,29 @@ def test_volume_is_refused(asked: dict[str, Any], complaint: str) -> None:
 def test_network_is_refused(asked: dict[str, Any], complaint: str) -> None:
     with pytest.raises(PolicyViolation, match=complaint):
         check("dev", NETWORK, "n", asked)
+
+
+PINNED = {"host": "h", "host_key": "ssh-ed25519 AAAA"}
+
+
+def test_host_may_run_commands_where_its_key_is_pinned() -> None:
+    check("dev", REMOTE, "step", {"connection": PINNED, "logging": "none"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"connection": {"host": "h"}}, "does not pin the ed25519 key"),
+        ({"connection": {"host": "h", "host_key": "ssh-rsa AAAA"}}, "does not pin the ed25519 key"),
+        ({"connection": {**PINNED, "password": "x"}}, "logs in by something else"),
+        ({"connection": {**PINNED, "private_key": "x"}}, "logs in by something else"),
+        ({"logging": None}, "shows what it prints"),
+        ({"triggers": ["x"]}, "asks to be replaced"),
+    ],
+)
+def test_remote_command_is_refused(changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(PolicyViolation, match=f"The command step {complaint}.*; no stack may do that"):
+        check("dev", REMOTE, "step", {"connection": PINNED, "logging": "none", **changes})
 
 
 def test_a_refusal_is_told_from_what_the_engine_prints() -> None:

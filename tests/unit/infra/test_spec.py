@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.spec import MEMORY_FLOOR_MIB, RESERVED_LABELS, HostSpec, InstanceSpec, SpecError, is_digest, is_instance_id
+from infra.configuration import SpecError
+from infra.spec import MEMORY_FLOOR_MIB, RESERVED_LABELS, HostSpec, InstanceSpec, is_digest, is_instance_id
 
 IMAGE = "sha256:" + "0123456789abcdef" * 4
 LOWER = string.ascii_lowercase + string.digits
