@@ -12,6 +12,8 @@ _COLOUR = re.compile(r"<\{%.*?%\}>|\x1b\[[0-9;]*m")
 _SECRET = re.compile(
     r"(?<!\d)\d{6,12}:[A-Za-z0-9_-]{20,}|(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{16,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
 )
+#: A command that failed is told with all of its script, and what that wrote follows.
+_SCRIPT = re.compile(r'exit status \d+: running ".*":$')
 _SAID = {
     "create": "creating",
     "update": "updating",
@@ -55,4 +57,4 @@ def error_lines(text: str) -> tuple[str, ...]:
 def _clean(text: str) -> list[str]:
     """The lines of a message that are not empty, without colours and secrets."""
     lines = (line.strip() for line in _SECRET.sub("[secret]", _COLOUR.sub("", text)).splitlines())
-    return [line for line in lines if line]
+    return [line for line in lines if line and not _SCRIPT.search(line)]

@@ -21,7 +21,7 @@ from bot.provisioner.single import provisioning
 from bot.settings import Settings, load_settings
 from bot.store import Database, now
 from bot.store.tables import Address, ContainerState, Instance, Operation, OperationKind, User, UserStatus, Wanted, Wish
-from tests.e2e.conftest import Docker, DockerHost
+from tests.e2e.conftest import Docker, DockerHost, remove_disks
 
 ADA, GRACE = 7_000_000_001, 7_000_000_002
 
@@ -104,13 +104,14 @@ async def zaki(
 
 
 @pytest.fixture
-def names(docker: Docker) -> Iterator[list[str]]:
+def names(docker: Docker, docker_host_stack: DockerHost) -> Iterator[list[str]]:
     """Ids of two instances; what carries them is removed after the test."""
     names = [new_instance_id(), new_instance_id()]
     yield names
     for name in names:
         docker("rm", "-f", name, f"{name}-helper", check=False)
         docker("volume", "rm", "-f", name, check=False)
+        remove_disks(docker_host_stack.state / "volumes", name)
 
 
 async def test_what_it_does_not_know_is_kept_and_given_back(zaki: Zaki, docker: Docker, names: list[str]) -> None:
