@@ -107,7 +107,9 @@ async def test_an_instance_fills_its_own_disk_and_hurts_nobody(
     # What is in it can neither become somebody else nor reach a device.
     mounted = in_container(docker, greedy, "grep ' /home/node ' /proc/self/mounts")
     assert {"nosuid", "nodev"} <= set(mounted.split()[3].split(","))
-    assert in_container(docker, greedy, "stat -c '%u %g %a' /home/node") == "1000 1000 700"
+    assert in_container(docker, greedy, "stat -c '%u %g' /home/node") == "1000 1000"
+    # Nor is it open to whoever has its user's number on the host.
+    assert (volumes / greedy.id).stat().st_mode & 0o7777 == 0o700
 
 
 async def test_a_second_up_changes_nothing_and_the_container_is_as_declared(
