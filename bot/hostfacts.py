@@ -28,12 +28,16 @@ class HostFacts:
     image: str
     #: OCI runtime, for example `runc`.
     runtime: str
+    #: Folder with the disks of instances; None: their volumes are plain ones, without a limit.
+    volumes: Path | None = None
 
     @classmethod
     def read(cls, path: Path) -> HostFacts:
         """Parse the file; raises :class:`SettingsError` with what to do."""
         try:
             found = json.loads(path.read_text())
+            # What an older host stack has written says nothing of disks.
+            volumes = found.get("volumes")
             return cls(
                 network=str(found["network"]),
                 bridge=str(found["bridge"]),
@@ -42,10 +46,11 @@ class HostFacts:
                 docker_range=IPv4Network(found["docker_range"]),
                 image=str(found["image"]),
                 runtime=str(found["runtime"]),
+                volumes=Path(volumes) if volumes is not None else None,
             )
         except FileNotFoundError:
             raise SettingsError(f"{path} is missing; declare this host first with `zaki host up`.") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SettingsError(f"{path} cannot be read ({error}); write it again with `zaki host up`.") from None
 
 

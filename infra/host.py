@@ -63,6 +63,7 @@ class HostStack(pulumi.ComponentResource):
                         "docker_range": str(spec.docker_part),
                         "image": known["image"],
                         "runtime": spec.runtime,
+                        "volumes": spec.volumes,
                     },
                     indent=2,
                 )

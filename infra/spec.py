@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from infra.configuration import PROJECT, Configuration, SpecError
+from infra.disk import Disk, is_folder
 from infra.target import Target
 
 #: An OpenClaw gateway is killed by its own first turn below this.
@@ -60,9 +61,17 @@ _LABEL_KEY = re.compile(r"[a-z][a-z0-9._-]{0,62}")
 _LABEL_VALUE = re.compile(r"[ -~]{0,255}")
 _PATH = re.compile(r"(?:~/|/)[^\x00-\x1f]{1,1000}")
 _MEMORY_CEILING_MIB = 1 << 20
+#: What a file system itself needs leaves little of a smaller one.
+_DISK_FLOOR_MIB = 64
+_DISK_CEILING_MIB = 1 << 24
+_INODES_FLOOR = 1000
+#: So many take half of the disk for themselves.
+_INODES_EACH_MIB = 2048
 _SWAP_CEILING_MIB = 1 << 24
 #: A value that the machine itself decides about.
 _AUTO = "auto"
+#: Where nobody can mount anything: volumes without a limit.
+_NONE = "none"
 _PIDS = range(64, 32769)
 
 
@@ -94,6 +103,11 @@ class InstanceSpec:
     cpus: str = "2.0"
     #: Processes and threads.
     pids: int = 512
+    #: Size of its disk, and how many files, folders and links fit there. A disk grows and never shrinks.
+    disk_mib: int = 2048
+    inodes: int = 200_000
+    #: Folder on the host with the disks of instances; None: a plain Docker volume, without a limit.
+    volumes: str | None = None
     #: OCI runtime.
     runtime: str = "runc"
     plan: str = "standard"
@@ -124,11 +138,26 @@ class InstanceSpec:
             )
         if self.pids not in _PIDS:
             raise SpecError(f"pids is {self.pids}; give a number from {_PIDS.start} to {_PIDS.stop - 1}.")
+        if not _DISK_FLOOR_MIB <= self.disk_mib <= _DISK_CEILING_MIB:
+            raise SpecError(
+                f"disk_mib is {self.disk_mib}; give a number from {_DISK_FLOOR_MIB} to {_DISK_CEILING_MIB}."
+            )
+        if not _INODES_FLOOR <= self.inodes <= _INODES_EACH_MIB * self.disk_mib:
+            raise SpecError(
+                f"inodes is {self.inodes}; give a number from {_INODES_FLOOR} to {_INODES_EACH_MIB * self.disk_mib}, "
+                f"which take half of a disk of {self.disk_mib} MiB."
+            )
+        _match_folder("volumes", self.volumes)
         for key, value in self.labels.items():
             _match(_LABEL_KEY, "labels", key, "keys in lower-case letters, digits, dots, underscores and hyphens")
             _match(_LABEL_VALUE, f"labels.{key}", value, "up to 255 printable ASCII characters")
             if key in RESERVED_LABELS:
                 raise SpecError(f"labels has {key}, which Zaki sets itself; leave it out.")
+
+    @property
+    def disk(self) -> Disk | None:
+        """Its disk; None where its volume is a plain one."""
+        return Disk(self.id, self.volumes, self.disk_mib, self.inodes) if self.volumes is not None else None
 
     @classmethod
     def from_config(cls, config: Configuration) -> InstanceSpec:
@@ -147,6 +176,9 @@ class InstanceSpec:
             swap_mib=values.integer("swap_mib", 6144),
             cpus=values.text("cpus", "2.0"),
             pids=values.integer("pids", 512),
+            disk_mib=values.integer("disk_mib", 2048),
+            inodes=values.integer("inodes", 200_000),
+            volumes=values.folder("volumes", _NONE),
             runtime=values.text("runtime", "runc"),
             plan=values.text("plan", "standard"),
             labels=values.mapping("labels"),
@@ -163,6 +195,9 @@ class InstanceSpec:
             swap_mib=str(self.swap_mib),
             cpus=self.cpus,
             pids=str(self.pids),
+            disk_mib=str(self.disk_mib),
+            inodes=str(self.inodes),
+            volumes=_NONE if self.volumes is None else self.volumes,
             runtime=self.runtime,
             plan=self.plan,
             labels=json.dumps(dict(self.labels), sort_keys=True),
@@ -171,7 +206,7 @@ class InstanceSpec:
 
 @dataclass(frozen=True, slots=True)
 class HostSpec:
-    """A host, as far as instances need one: bridge, image, swap, and the file that tells the services of it."""
+    """A host, as far as instances need one: bridge, image, swap, disks, and the file that tells the services of it."""
 
     #: A reference such as `zaki/openclaw:2026.9.6` that Docker has locally, or a digest, which is pulled if need be.
     image: str
@@ -190,6 +225,8 @@ class HostSpec:
     target: Target | None = None
     #: Whether the machine itself is made ready for instances: Docker Engine, SSH, updates. One behind SSH always is.
     harden: bool = False
+    #: Folder for the disks of instances, root's alone; None: their volumes are plain ones, without a limit.
+    volumes: str | None = "/var/lib/zaki/volumes"
 
     def __post_init__(self) -> None:
         if self.docker_range is None and self.subnet.prefixlen <= 24:
@@ -206,6 +243,7 @@ class HostSpec:
             raise SpecError(f"docker_range is {self.docker_range}; give a part of the subnet {self.subnet}.")
         if self.gateway in self.docker_range:
             raise SpecError(f"docker_range is {self.docker_range}; it must leave the gateway {self.gateway} out.")
+        _match_folder("volumes", self.volumes)
         if self.host_swap_mib is not None and not 0 <= self.host_swap_mib <= _SWAP_CEILING_MIB:
             raise SpecError(
                 f"host_swap_mib is {self.host_swap_mib}; give a number up to {_SWAP_CEILING_MIB}, "
@@ -247,6 +285,7 @@ class HostSpec:
             host_swap_mib=None if values.text("host_swap_mib", _AUTO) == _AUTO else values.integer("host_swap_mib", 0),
             target=Target.from_config(config),
             harden=values.boolean("host_harden"),
+            volumes=values.folder("volumes", "/var/lib/zaki/volumes"),
         )
 
     def to_config(self) -> dict[str, str]:
@@ -261,6 +300,7 @@ class HostSpec:
                 docker_range=str(self.docker_part),
                 runtime=self.runtime,
                 host_swap_mib=_AUTO if self.host_swap_mib is None else str(self.host_swap_mib),
+                volumes=_NONE if self.volumes is None else self.volumes,
             )
             | self._machine_config()
         )
@@ -313,6 +353,10 @@ class _Values:
         except ValueError:
             raise SpecError(f"{PROJECT}:{key} is {text!r}; give an IPv4 network, for example 10.86.0.0/16.") from None
 
+    def folder(self, key: str, default: str) -> str | None:
+        text = self.text(key, default)
+        return None if text == _NONE else text
+
     def mapping(self, key: str) -> dict[str, str]:
         text = self.text(key, "{}")
         try:
@@ -327,6 +371,11 @@ class _Values:
 def _match(pattern: re.Pattern[str], name: str, value: str, wanted: str) -> None:
     if not pattern.fullmatch(value):
         raise SpecError(f"{name} is {value!r}; give {wanted}.")
+
+
+def _match_folder(name: str, value: str | None) -> None:
+    if value is not None and not is_folder(value):
+        raise SpecError(f"{name} is {value!r}; give an absolute path without `..`, or {_NONE}.")
 
 
 def _last_part(subnet: IPv4Network) -> IPv4Network:

@@ -20,6 +20,7 @@ from bot.cli.output import print_json, stdout
 from bot.toolchain import Toolchain, read_pins
 
 if TYPE_CHECKING:
+    from bot.hostfacts import HostFacts
     from bot.provisioner.leftovers import Found
     from bot.settings import Settings
 
@@ -84,7 +85,8 @@ async def run_checks(settings: Settings | None = None) -> list[Check]:
     """
     pins = read_pins()
     tools = Toolchain.from_pins(pins)
-    image = (settings.image or _declared_image(settings) if settings else None) or tools.image_tag
+    host = _declared(settings) if settings else None
+    image = (settings.image if settings else None) or (host.image if host else None) or tools.image_tag
     uv, restic, engine, docker = await asyncio.gather(
         _output(_uv(tools, pins), "--version"),
         _output(Path("restic"), "version"),
@@ -113,6 +115,7 @@ async def run_checks(settings: Settings | None = None) -> list[Check]:
         uid_check(_owner(1000)),
         swap_check(memory.get("SwapTotal", 0), memory.get("MemTotal", 0)),
         memory_check(memory.get("MemAvailable", 0)),
+        *([volumes_check(host.volumes)] if host else []),
         *(disk_check(folder, free) for folder, free in _disks(settings, tools, docker)),
     ]
 
@@ -250,6 +253,14 @@ def disk_check(folder: Path, free: int) -> Check:
     return Check("Disk", ok, f"{_size(free)} free at {folder}", cure, warning=True)
 
 
+def volumes_check(volumes: Path | None) -> Check:
+    """A limit of each instance's volume; `volumes` is the folder of their disks."""
+    if volumes is not None:
+        return Check("Volumes", True, f"limited, in {volumes}")
+    cure = "Name a folder as zaki:volumes in the host's stack and run `zaki host up` as root."
+    return Check("Volumes", False, "without a limit: an instance can fill the host's disk", cure, warning=True)
+
+
 def leftovers_checks(found: Found) -> list[Check]:
     """Nothing that a crash left behind: one check that says so, or one for each thing that is there."""
     checks = [Check("Leftovers", False, thing.what, thing.cure, warning=True) for thing in found.leftovers]
@@ -274,13 +285,13 @@ def _size(count: int) -> str:
     return f"{count / GIB:.1f} GiB"
 
 
-def _declared_image(settings: Settings) -> str | None:
-    """The image of new instances, where this host was declared."""
+def _declared(settings: Settings) -> HostFacts | None:
+    """What is declared of this host, where it is."""
     from bot.hostfacts import HostFacts, host_file
     from bot.settings import SettingsError
 
     try:
-        return HostFacts.read(host_file(settings)).image
+        return HostFacts.read(host_file(settings))
     except SettingsError:
         return None
 

@@ -44,6 +44,16 @@ _REST = {
 }
 _LATE = "⏰ A job of your assistant runs late: {job}."
 _LATE_JOBS = "⏰ Some jobs of your assistant run late:\n{jobs}"
+_DISK = {
+    "warning": (
+        "💾 Your assistant's storage is {percent} % full{files}. "
+        "Ask it to delete what you do not need any more: once it is full, it can keep nothing new."
+    ),
+    "full": (
+        "💾 Your assistant's storage is full{files}, so it can keep nothing new and may stop answering. "
+        "Ask it to delete what you do not need any more."
+    ),
+}
 _KEPT = "☀️ Your assistant stays awake until {when}."
 
 _NEWS = Announcement.news != News.DELETED
@@ -101,6 +111,9 @@ class Announcer:
         late = [one.detail for one in news if one.news == News.LATE_JOB]
         if late:
             await self._talk.say(session, telegram_id, _late_text(user, late))
+        disk = [one.detail for one in news if one.news == News.DISK]
+        if disk:
+            await self._talk.say(session, telegram_id, _disk_text(disk[-1]))
         rest = [one.detail for one in news if one.news == News.LONG_SLEEP]
         resting = select(Instance.resting_since).where(Instance.user_id == user.id)
         # Whoever wrote since then has an instance that is up again.
@@ -131,6 +144,13 @@ async def keep_awake(session: AsyncSession, talk: Talk, user: User, message_id: 
 def _rest_text(user: User, detail: dict[str, Any]) -> str:
     when = _moment(user, detail.get("at"))
     return _REST["archived" if detail.get("rest") == "archived" else "stopped"].format(when=f" {when}" if when else "")
+
+
+def _disk_text(detail: dict[str, Any]) -> str:
+    percent = detail.get("percent")
+    full = not isinstance(percent, int) or percent >= 100
+    files = " (it has too many files)" if detail.get("of") == "files" else ""
+    return _DISK["full" if full else "warning"].format(percent=percent, files=files)
 
 
 def _late_text(user: User, details: Sequence[dict[str, Any]]) -> str:

@@ -20,6 +20,7 @@ from bot.provisioner.archive import Archive
 from bot.provisioner.containers import Containers
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Action, Request
+from bot.provisioner.fullness import Fullness
 from bot.provisioner.health import Health
 from bot.provisioner.lease import LeaseHeld, is_live, new_owner, release_dead
 from bot.provisioner.operations import close_dead
@@ -124,6 +125,7 @@ class Provisioner:
             asyncio.create_task(self._forever(self._resync_regularly), name="resync"),
             asyncio.create_task(self._forever(self._relieve_regularly), name="memory"),
             asyncio.create_task(self._forever(self.health.run), name="health"),
+            asyncio.create_task(self._forever(Fullness(self.context).run), name="disks"),
             asyncio.create_task(self._forever(self.pool.run), name="pool"),
         ]
 

@@ -21,6 +21,7 @@ from bot.provisioner.openclaw import HOME
 from bot.provisioner.shape import Shape
 from bot.provisioner.trouble import in_plain_words
 from bot.store.tables import ContainerState
+from infra.disk import folder_of
 from infra.spec import HOST_LABEL, INSTANCE_LABEL, NETWORK_LABEL
 
 HELPER_LABEL = "zaki.helper"
@@ -532,15 +533,24 @@ class Containers:
 
     async def has_volume(self, instance_id: str) -> bool:
         """Whether the instance's files are there; raises :class:`ContainerError` where the volume is a stranger's."""
+        return await self._volume(instance_id) is not None
+
+    async def folder_of_disk(self, instance_id: str) -> str | None:
+        """The folder with the disk that the instance's volume binds; None: there is no volume, or it is a plain one."""
+        found = await self._volume(instance_id)
+        return folder_of(found.get("Options") or {}, instance_id) if found is not None else None
+
+    async def _volume(self, instance_id: str) -> dict[str, Any] | None:
+        """What the daemon knows of the instance's volume, None where there is none."""
         try:
-            found = await (await self._docker.volumes.get(instance_id)).show()
+            found = dict(await (await self._docker.volumes.get(instance_id)).show())
         except DockerError as error:
             if error.status == 404:
-                return False
+                return None
             raise _refused(f"inspect the volume {instance_id}", error) from None
         if (found.get("Labels") or {}).get(INSTANCE_LABEL) != instance_id:
             raise ContainerError(f"The volume {instance_id} is not Zaki's; remove or rename it.")
-        return True
+        return found
 
     async def has_image(self, image: str) -> bool:
         """Whether the daemon has the image, so that a container can be made of it."""

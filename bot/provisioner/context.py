@@ -11,6 +11,7 @@ from bot.credentials import FrontKey, GatewayKey
 from bot.hostfacts import HostFacts
 from bot.nobody import NOBODY
 from bot.nudge import Nudge
+from bot.provisioner import disks
 from bot.provisioner.archive import Archive
 from bot.provisioner.containers import Containers
 from bot.provisioner.gateway import Gateway
@@ -53,6 +54,17 @@ class ProvisionerContext:
             front_url=f"http://{listen}",
         )
 
+    async def mount_disk(self, instance: Instance) -> None:
+        """Mount the disk of an instance that has one, before anybody reads or writes its volume."""
+        if instance.volumes is not None:
+            await disks.mount(instance.volumes, instance.id)
+
+    async def remove_disk(self, instance_id: str, volumes: str | None) -> None:
+        """Remove the disk of an instance that has no volume any more, in this folder or in the host's; none is fine."""
+        folders = {str(folder) for folder in (volumes, self.host.volumes) if folder is not None}
+        for folder in folders:
+            await disks.remove(folder, instance_id)
+
     def spec(self, instance: Instance) -> InstanceSpec:
         """What the instance's stack declares; every value from the plan, the row and the host, none from the person."""
         plan = PLANS[instance.plan]
@@ -65,6 +77,9 @@ class ProvisionerContext:
             swap_mib=plan.swap_mib,
             cpus=plan.cpus,
             pids=plan.pids,
+            disk_mib=plan.disk_mib,
+            inodes=plan.inodes,
+            volumes=instance.volumes,
             runtime=self.host.runtime,
             plan=plan.name,
         )

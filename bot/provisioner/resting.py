@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import delete, func, select
 
 from bot.nudge import Topic
-from bot.provisioner import addresses, jobs
+from bot.provisioner import addresses, disks, jobs
 from bot.provisioner.containers import Observed
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Decision
@@ -188,6 +188,8 @@ class Resting:
         instance = work.instance
         async with work.operation(OperationKind.ARCHIVE) as record:
             await self._containers.stop(instance.id)
+            if observed is not None:
+                await self._context.mount_disk(instance)
             # One that is gone, or whose restore was cut off, has nothing that the archive has not.
             restored = instance.archive is None or await self._context.archive.is_restored(instance.id)
             if observed is not None and restored:
@@ -202,7 +204,10 @@ class Resting:
                     container=ContainerState.EXITED,
                 )
             await self._context.stacks.destroy(instance.id)
-            await work.save(container=ContainerState.NONE, declared_hash=None, config_hash=None)
+            await self._context.remove_disk(instance.id, instance.volumes)
+            await work.save(
+                container=ContainerState.NONE, declared_hash=None, config_hash=None, volumes=None, disk_told=None
+            )
 
     async def delete(self, work: Work) -> None:
         """Remove all that there is of it, its row last, and tell its person what went."""
@@ -214,6 +219,7 @@ class Resting:
             await self._containers.remove_helper(instance.id)
             await self._context.stacks.destroy(instance.id)
             await self._containers.remove_orphan(instance.id)
+            await self._context.remove_disk(instance.id, instance.volumes)
             await self._context.archive.forget(instance.id)
             await record.stage(Stage.DELETED, container=ContainerState.NONE)
         async with self._context.database.write() as session:
@@ -233,6 +239,8 @@ class Resting:
             found.append(f"the container {instance.id} and what it had in memory")
         if await self._containers.has_volume(instance.id):
             found.append(f"the volume {instance.id} with its memory, conversations and files")
+        elif instance.volumes is not None and disks.has_file(instance.volumes, instance.id):
+            found.append(f"the disk {instance.id} with its memory, conversations and files")
         if instance.declared_hash is not None:
             found.append("its stack, with the folder of its state")
         if instance.id in await self._context.archive.ids():

@@ -26,6 +26,7 @@ from pulumi.automation._stack import StackInitMode
 from pulumi.automation.errors import CommandError, ConcurrentUpdateError, StackAlreadyExistsError
 
 from bot.credentials import load_key, read_key
+from bot.provisioner import disks
 from bot.provisioner.engine import EngineCommand, EngineDied, EngineStopped, EngineTimedOut
 from bot.provisioner.enginewatch import EngineWatch, error_lines
 from bot.provisioner.stackfolder import StackCorrupt, StackFolder
@@ -75,6 +76,9 @@ class Orphans(Protocol):
 
     async def remove_orphan(self, instance_id: str) -> None:
         """Remove the container and the volume, as far as they are there."""
+
+    async def folder_of_disk(self, instance_id: str) -> str | None:
+        """The folder with the disk that the instance's volume binds; None: there is no volume, or it is a plain one."""
 
     async def remove_orphan_network(self, network: str, host_file: str) -> None:
         """Remove the network if it carries the label of the host whose facts are written to `host_file`."""
@@ -175,13 +179,13 @@ class StackManager:
         """
         folder = self._folder(instance_id)
         if not folder.path.exists():
-            await self._orphans.remove_orphan(instance_id)
+            await self._remove_orphan(instance_id)
             return
         async with self._held(folder, progress) as work:
             await self._mend(work)
             if folder.exists():
                 await self._in_thread(work, self._destroy, work)
-            await self._orphans.remove_orphan(instance_id)
+            await self._remove_orphan(instance_id)
             folder.remove()
 
     def environment(self, instance_id: str) -> dict[str, str]:
@@ -204,6 +208,7 @@ class StackManager:
         found = yaml.safe_load((_PROJECT / f"Pulumi.{HOST_STACK}.yaml").read_text())["config"]
         config = {str(key): str(value) for key, value in found.items()}
         config["zaki:host_file"] = str(self._state / "host.json")
+        config["zaki:volumes"] = str(self._state / "volumes") if disks.can_mount() else "none"
         return HostSpec.from_config(_ByShortKeys(config))
 
     async def host_up(self, spec: HostSpec | None = None, progress: Callable[[str], None] | None = None) -> HostOutputs:
@@ -249,6 +254,13 @@ class StackManager:
             finally:
                 os.close(descriptor)
         return self._environment(folder, read_key)
+
+    async def _remove_orphan(self, instance_id: str) -> None:
+        """Remove what no stack knows of an instance any more."""
+        volumes = await self._orphans.folder_of_disk(instance_id)
+        await self._orphans.remove_orphan(instance_id)
+        if volumes is not None:
+            await disks.remove(volumes, instance_id)
 
     async def close(self) -> None:
         """Stop the engines that run, gracefully, and start no more."""

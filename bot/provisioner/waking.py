@@ -10,7 +10,7 @@ import json
 import structlog
 
 from bot.nudge import Topic
-from bot.provisioner import addresses, jobs
+from bot.provisioner import addresses, disks, jobs
 from bot.provisioner.containers import ContainerError, FileInVolume, Observed
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Action, Decision
@@ -70,6 +70,7 @@ class Waking:
             instance.image = self._context.settings.image or self._context.host.image
         if instance.repairs > len(BACK_OFF):
             raise InstanceBroken(f"{_reason(observed)} It was started again {len(BACK_OFF)} times, and ended again.")
+        await self._look_for_disk(instance)
         restart = decision.action is Action.RESTART
         declared = self._is_declared(work, observed)
         if declared and not restart and self._is_up(work, observed):
@@ -80,6 +81,8 @@ class Waking:
             if not declared:
                 await self.declare(work, record)
                 observed = await self._containers.observe(instance.id)
+            else:
+                await self._context.mount_disk(instance)
             archived = instance.archive
             if archived is not None:
                 if observed is not None and observed.state in (ContainerState.CREATED, ContainerState.EXITED):
@@ -92,6 +95,22 @@ class Waking:
                 await self._containers.stop(instance.id)
             await self._run(work, record)
             await self._context.archive.forget(instance.id)
+
+    async def _look_for_disk(self, instance: Instance) -> None:
+        """Take over from Docker where the disk is: a restored database may know it otherwise, or not at all.
+
+        Raises :class:`InstanceBroken` where its file is gone.
+        """
+        if instance.volumes is None and self._context.host.volumes is None:
+            return
+        if not await self._containers.has_volume(instance.id):
+            return
+        instance.volumes = await self._containers.folder_of_disk(instance.id)
+        if instance.volumes is not None and not disks.has_file(instance.volumes, instance.id):
+            raise InstanceBroken(
+                f"The disk {instance.volumes}/{instance.id}.img is gone; put it back from your backup, "
+                f"or delete the instance with `zaki instance rm {instance.id}`."
+            )
 
     def _is_up(self, work: Work, observed: Observed | None) -> bool:
         """Whether it takes messages, with the configuration that it should have."""
@@ -125,7 +144,14 @@ class Waking:
         if observed is None and not await containers.has_image(instance.image):
             # Who has no container any more takes the image of today.
             instance.image = self._context.settings.image or self._context.host.image
-        if not await containers.has_volume(instance.id):
+        if await containers.has_volume(instance.id):
+            await self._look_for_disk(instance)
+            # Without it Docker makes no container either.
+            await self._context.mount_disk(instance)
+        else:
+            host = self._context.host.volumes
+            if instance.volumes is None or not disks.has_file(instance.volumes, instance.id):
+                instance.volumes = str(host) if host is not None else None
             # What the row says of a volume that is gone is no longer so: there may be an archive instead.
             instance.config_hash = None
             if instance.archive is None and (saved := await self._context.archive.latest(instance.id)) is not None:
@@ -136,6 +162,7 @@ class Waking:
             image=instance.image,
             address=instance.address,
             plan=instance.plan,
+            volumes=instance.volumes,
             config_hash=instance.config_hash,
             archive=instance.archive,
             failure=None,
@@ -161,7 +188,7 @@ class Waking:
         refusals = 0
         while (ended := await self._started(work, record)) is not None:
             instance.ready_at = None
-            reason = _reason(ended)
+            reason = " ".join(filter(None, (_reason(ended), _fullness(instance))))
             if ended.exit_code == _EXIT_CONFIG and refusals < _CONFIG_REPAIRS:
                 refusals += 1
                 await record.stage(Stage.STARTED, f"repairing: {reason}", container=ended.state, ready_at=None)
@@ -208,7 +235,15 @@ class Waking:
                 await self._freezer.thaw(instance.id, PLANS[instance.plan].pids)
             await record.stage(Stage.WOKEN, container=ContainerState.RUNNING, ready_at=None)
         elif observed.state is not ContainerState.RUNNING:
-            await self._configure(work)
+            if (disk := self._context.spec(instance).disk) is not None:
+                # It may have been unmounted since, and can grow now where the kernel lets no mounted one.
+                await disks.keep(disk)
+            try:
+                await self._configure(work)
+            except ContainerError:
+                if full := _fullness(instance):
+                    raise InstanceBroken(full) from None
+                raise
             async with self._slots, self._admission.admit(instance.id, AWAKE_BYTES, work.is_wanted_up):
                 await self._containers.start(instance.id, PLANS[instance.plan].pids)
                 await record.stage(Stage.STARTED, container=ContainerState.RUNNING, ready_at=None)
@@ -365,6 +400,14 @@ def _kind(instance: Instance, observed: Observed | None, decision: Decision) -> 
     if decision.action is Action.RESTART:
         return OperationKind.RESTART
     return OperationKind.UPDATE if observed.state is ContainerState.RUNNING else OperationKind.WAKE
+
+
+def _fullness(instance: Instance) -> str | None:
+    """One sentence where its disk is full, which may be why it does not run."""
+    use = disks.use(instance.volumes, instance.id) if instance.volumes is not None else None
+    if use is None or not use.is_full:
+        return None
+    return f"Its disk is full, {use}; give its plan more."
 
 
 def _reason(ended: Observed | None) -> str:

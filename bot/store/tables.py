@@ -207,6 +207,10 @@ class Instance(Base):
     node: Mapped[str] = mapped_column(String(64), default="local")
     image: Mapped[str] = mapped_column(Text)
     credentials_epoch: Mapped[int] = mapped_column(default=1)
+    #: Folder on the host with its disk; None: a plain Docker volume, as it was made before there were disks.
+    volumes: Mapped[str | None] = mapped_column(Text)
+    #: Percent of its disk that its person was told of last; None: of none since it fell well below.
+    disk_told: Mapped[int | None]
     #: Hash of the spec that the stack was last brought to, and of the configuration that the gateway has.
     declared_hash: Mapped[str | None] = mapped_column(String(64))
     config_hash: Mapped[str | None] = mapped_column(String(64))
@@ -322,6 +326,7 @@ class News(StrEnum):
 
     LONG_SLEEP = "long_sleep"  #: `{"rest": "stopped" or "archived", "at": Unix time}`
     LATE_JOB = "late_job"  #: `{"name": str, "due_at": Unix time}`
+    DISK = "disk"  #: `{"percent": int, "of": "space" or "files"}`
     DELETED = "deleted"  #: `{"removed": [one line each]}`
 
 

@@ -66,6 +66,30 @@ def test_labels_of_a_volume_do_not_depend_on_the_plan(declare: Any) -> None:
     assert {label["label"] for label in volume["labels"]} == {"zaki.instance", "zaki.stack", "zaki.network"}
 
 
+def test_plain_volume_is_as_it_always_was(declare: Any) -> None:
+    declared = declare(INSTANCE.id, main, INSTANCE.to_config())
+    assert set(declared.inputs("Volume")) == {"name", "labels"}
+    assert not [args for args in declared.declared if args.typ == "command:local:Command"]
+
+
+def test_disk_is_made_before_the_volume_that_binds_it(declare: Any) -> None:
+    spec = dataclasses.replace(INSTANCE, volumes="/var/lib/zaki/volumes")
+    declared = declare(spec.id, main, spec.to_config())
+    kinds = [args.typ for args in declared.declared]
+    assert kinds.index("command:local:Command") < kinds.index("docker:index/volume:Volume")
+    volume, command = declared.inputs("Volume"), declared.inputs("Command")
+    assert volume["driver"] == "local"
+    device = f"/var/lib/zaki/volumes/{spec.id}/data"
+    assert volume["driverOpts"] == {"type": "none", "o": "bind", "device": device}
+    assert command["environment"] == {
+        "ZAKI_VOLUMES": "/var/lib/zaki/volumes",
+        "ZAKI_INSTANCE": spec.id,
+        "ZAKI_MIB": "2048",
+        "ZAKI_INODES": "200000",
+    }
+    assert [command[moment].split()[-5] for moment in ("create", "update", "delete")] == ["make", "keep", "remove"]
+
+
 def test_host_declares_a_bridge_without_traffic_between_instances(declare: Any) -> None:
     network = declare("dev", main, HOST.to_config()).inputs("Network")
     assert network["driver"] == "bridge"
@@ -88,7 +112,19 @@ def test_services_can_read_what_the_host_tells(declare: Any, tmp_path: Path) -> 
         docker_range=IPv4Network("10.86.255.0/24"),
         image="sha256:" + "a" * 64,
         runtime="runc",
+        volumes=Path("/var/lib/zaki/volumes"),
     )
+
+
+def test_services_of_a_host_without_disks_are_told_so(declare: Any, tmp_path: Path) -> None:
+    written = tmp_path / "host.json"
+    without = dataclasses.replace(HOST, volumes=None)
+    written.write_text(declare("dev", main, without.to_config()).inputs("Command")["stdin"])
+    assert HostFacts.read(written).volumes is None
+    older = json.loads(written.read_text())
+    del older["volumes"]
+    written.write_text(json.dumps(older))
+    assert HostFacts.read(written).volumes is None
 
 
 def test_local_tag_is_told_by_its_content_and_never_pulled(declare: Any) -> None:

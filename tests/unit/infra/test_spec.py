@@ -60,6 +60,9 @@ labels = st.dictionaries(
 )
 
 
+folders = st.sampled_from([None, "/var/lib/zaki/volumes", "/with a space/ünï"])
+
+
 @st.composite
 def instances(draw: st.DrawFn) -> InstanceSpec:
     memory = draw(st.integers(MEMORY_FLOOR_MIB, 1 << 20))
@@ -72,6 +75,9 @@ def instances(draw: st.DrawFn) -> InstanceSpec:
         swap_mib=draw(st.integers(2 * memory, 2 << 20)),
         cpus=f"{draw(st.integers(0, 999))}.{draw(st.integers(1, 9))}",
         pids=draw(st.integers(64, 32768)),
+        disk_mib=draw(st.integers(512, 1 << 24)),
+        inodes=draw(st.integers(1000, 1 << 20)),
+        volumes=draw(folders),
         runtime=draw(st.sampled_from(["runc", "runsc", "crun"])),
         plan=draw(words(string.ascii_lowercase, LOWER + "-", 20)),
         labels=draw(labels),
@@ -90,6 +96,7 @@ def hosts(draw: st.DrawFn) -> HostSpec:
         subnet=IPv4Network((number, prefix), strict=False),
         runtime=draw(st.sampled_from(["runc", "runsc"])),
         host_swap_mib=draw(st.none() | st.integers(0, 1 << 24)),
+        volumes=draw(folders),
     )
 
 
@@ -129,6 +136,7 @@ def test_what_has_a_default_may_be_left_out() -> None:
         "zaki:docker_range": "10.86.255.0/24",
         "zaki:runtime": "runc",
         "zaki:host_swap_mib": "auto",
+        "zaki:volumes": "/var/lib/zaki/volumes",
     }
 
 
@@ -160,6 +168,17 @@ def test_missing_value_is_named(key: str) -> None:
         ({"cpus": "-1.0"}, "cpus is"),
         ({"pids": 0}, "from 64 to 32768"),
         ({"pids": 1 << 20}, "from 64 to 32768"),
+        ({"disk_mib": 63}, "from 64 to"),
+        ({"disk_mib": 1 << 25}, "from 64 to"),
+        ({"inodes": 999}, "from 1000 to"),
+        ({"disk_mib": 64, "inodes": 200_000}, "half of a disk of 64 MiB"),
+        ({"volumes": "volumes"}, "absolute path without"),
+        ({"volumes": "/"}, "absolute path without"),
+        ({"volumes": "/var/lib/../etc"}, "absolute path without"),
+        ({"volumes": "/var//lib"}, "absolute path without"),
+        ({"volumes": "//var"}, "absolute path without"),
+        ({"volumes": "/var/"}, "absolute path without"),
+        ({"volumes": "/var\n"}, "absolute path without"),
         ({"runtime": "/bin/sh"}, "runtime is"),
         ({"plan": "no plan"}, "plan is"),
         ({"address": IPv4Address("8.8.8.8")}, "private address"),
@@ -192,6 +211,7 @@ def test_instance_is_refused_with_a_sentence(changes: dict[str, Any], complaint:
         ({"runtime": ""}, "runtime is"),
         ({"host_swap_mib": -1}, "host_swap_mib is -1"),
         ({"host_swap_mib": 1 << 25}, "or auto"),
+        ({"volumes": "~/volumes"}, "volumes is '~/volumes'"),
     ],
 )
 def test_host_is_refused_with_a_sentence(changes: dict[str, Any], complaint: str) -> None:
