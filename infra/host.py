@@ -8,6 +8,7 @@ import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
 
+from infra.firewall import MEMBERS, RUN
 from infra.network import declare_bridge
 from infra.spec import HostSpec, is_digest
 from infra.swap import declare_swap
@@ -54,6 +55,7 @@ class HostStack(pulumi.ComponentResource):
                         "docker_range": str(spec.docker_part),
                         "image": known["image"],
                         "runtime": spec.runtime,
+                        **_egress(spec),
                     },
                     indent=2,
                 )
@@ -71,6 +73,14 @@ class HostStack(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, replace_on_changes=["environment"], delete_before_replace=True),
         )
         self.register_outputs({"network": self.network.name, "facts": self.facts})
+
+
+def _egress(spec: HostSpec) -> dict[str, object]:
+    """What the provisioner needs to let instances out by their policies; nothing where no firewall stops them."""
+    if not spec.firewall:
+        return {}
+    proxies = {plan: f"{spec.gateway}:{port}" for plan, port in spec.proxy_ports.items()}
+    return {"egress": {"members": f"{RUN}/{MEMBERS}", "resolver": str(spec.gateway), "proxies": proxies}}
 
 
 def _identity(spec: HostSpec, parent: HostStack) -> pulumi.Input[str]:
