@@ -348,37 +348,41 @@ After=zaki-firewall.service
 _UNITS = "/etc/systemd/system"
 
 _DO = f"""\
-command -v nft >/dev/null || {{ apt-get -o DPkg::Lock::Timeout=600 update &&
-  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 install -y --no-install-recommends nftables; }}
-install -d -m 0755 /var/lib/zaki/firewall
+apt_install nftables
 # It flushes every table of the host, Zaki's and Docker's too, whenever it starts or stops.
-if [ "$(systemctl is-enabled nftables.service 2>/dev/null)" != masked ]; then
+if [[ $(systemctl is-enabled nftables.service 2>/dev/null || true) != masked ]]; then
   echo "nftables.service is masked: it flushes every table whenever it starts or stops, Zaki's and Docker's too."
-  systemctl is-enabled nftables.service >/var/lib/zaki/firewall/nftables.service 2>/dev/null || true
   systemctl mask nftables.service
+  touch "$record/masked"
 fi
 systemctl daemon-reload
-systemctl enable --now zaki-firewall.service zaki-firewall-check.timer
-systemctl reload zaki-firewall.service
+systemctl --quiet enable --now zaki-firewall.service zaki-firewall-check.timer ||
+  fail "The firewall of instances does not load: see \\`journalctl -u zaki-firewall\\` on this host."
+systemctl reload zaki-firewall.service ||
+  fail "The firewall of instances does not load: see \\`journalctl -u zaki-firewall\\` on this host."
 {LOADER} status
 """
 
+#: Docker must not wait for a unit that is about to go.
 _UNDO = f"""\
-systemctl disable --now zaki-firewall-check.timer || true
-systemctl disable zaki-firewall.service || true
-rm -f {_UNITS}/zaki-firewall.service {_UNITS}/zaki-firewall-check.service {_UNITS}/zaki-firewall-check.timer
-rm -f {_UNITS}/docker.service.d/zaki-firewall.conf {LOADER} {FOLDER}/firewall.nft {FOLDER}/bridge.nft
-rmdir --ignore-fail-on-non-empty {_UNITS}/docker.service.d 2>/dev/null || true
-if [ -e /var/lib/zaki/firewall/nftables.service ]; then
-  systemctl unmask nftables.service
-  rm -r /var/lib/zaki/firewall
-fi
+systemctl --quiet disable --now zaki-firewall-check.timer || true
+rm -f {_UNITS}/docker.service.d/zaki-firewall.conf
 systemctl daemon-reload
+systemctl --quiet disable --now zaki-firewall.service || true
+if [[ -e $record/masked ]]; then systemctl unmask nftables.service; fi
 for table in "inet zaki" "bridge zaki"; do
   # shellcheck disable=SC2086
   if nft list table $table >/dev/null 2>&1; then nft delete table $table; fi
 done
 rm -rf {RUN}/egress {RUN}/firewall.loaded
+"""
+
+_CHECK = f"""\
+systemctl --quiet is-enabled zaki-firewall.service || echo "zaki-firewall.service is not started at boot"
+systemctl --quiet is-active zaki-firewall-check.timer || echo "zaki-firewall-check.timer does not run"
+[[ $(systemctl is-enabled nftables.service 2>/dev/null || true) == masked ]] ||
+  echo "nftables.service is not masked, and flushes every table when it starts or stops"
+{LOADER} status 2>&1 || true
 """
 
 
@@ -396,14 +400,29 @@ def firewall_files(spec: FirewallSpec) -> dict[str, HostFile]:
 
 
 class Firewall(pulumi.ComponentResource):
-    """The tables on a host; declare it before Docker's daemon is restarted or an instance starts."""
+    """The tables on a host; `ready` is what has to be there before an instance starts."""
 
-    #: Done once both tables are loaded.
-    loaded: pulumi.Resource
+    ready: pulumi.Resource
 
-    def __init__(self, name: str, spec: FirewallSpec, steps: Steps, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        spec: FirewallSpec,
+        steps: Steps,
+        *,
+        depends_on: Sequence[pulumi.Resource] = (),
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
         super().__init__("zaki:index:Firewall", name, None, opts)
-        self.loaded = steps.run("firewall", _DO, undo=_UNDO, files=firewall_files(spec), parent=self)
+        self.ready = steps.run(
+            "firewall",
+            _DO,
+            undo=_UNDO,
+            check=_CHECK,
+            files=firewall_files(spec),
+            parent=self,
+            depends_on=depends_on,
+        )
         self.register_outputs({})
 
 

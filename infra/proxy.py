@@ -161,19 +161,16 @@ _SYSUSERS = "/etc/sysusers.d/zaki-proxy.conf"
 
 #: What a client is shown whose connection is refused, and nobody else.
 _DO = f"""\
-if ! [ -x /usr/sbin/squid ]; then
-  apt-get -o DPkg::Lock::Timeout=600 update
+if ! [[ -x /usr/sbin/squid ]]; then
   # Debian's own unit would start a proxy for everybody.
-  systemctl mask squid.service
-  DEBIAN_FRONTEND=noninteractive \\
-    apt-get -o DPkg::Lock::Timeout=600 install -y --no-install-recommends squid-openssl openssl
+  if systemctl mask squid.service; then touch "$record/masked"; fi
+  apt_install squid-openssl
 fi
-if ! /usr/sbin/squid -v | grep -q -- --with-openssl; then
-  echo "This host's squid cannot read names of encrypted connections: remove it for squid-openssl." >&2
-  exit 1
-fi
+apt_install openssl
+[[ $(/usr/sbin/squid -v) == *--with-openssl* ]] ||
+  fail "The squid on this host cannot read names of encrypted connections: remove it, and squid-openssl is installed."
 systemd-sysusers {_SYSUSERS}
-if ! [ -e {FOLDER}/refusal.pem ]; then
+if ! [[ -e {FOLDER}/refusal.pem ]]; then
   umask 077
   openssl req -x509 -newkey rsa:2048 -nodes -days 36500 -subj "/CN=not on the list of allowed names" \\
     -keyout {FOLDER}/refusal.new -out {FOLDER}/refusal.crt
@@ -182,17 +179,25 @@ if ! [ -e {FOLDER}/refusal.pem ]; then
   rm {FOLDER}/refusal.crt
   mv {FOLDER}/refusal.new {FOLDER}/refusal.pem
 fi
-/usr/sbin/squid -k parse -f {FOLDER}/squid.conf
+refusal=$(/usr/sbin/squid -k parse -f {FOLDER}/squid.conf 2>&1) ||
+  fail "The proxy does not take its configuration: ${{refusal##*$'\\n'}}"
 systemctl daemon-reload
-systemctl enable zaki-proxy.service
-systemctl restart zaki-proxy.service
-systemctl is-active zaki-proxy.service
+systemctl --quiet enable zaki-proxy.service
+systemctl restart zaki-proxy.service ||
+  fail "The proxy does not start: see \\`journalctl -u zaki-proxy\\` on this host."
+# The firewall knows its user by number.
+systemctl reload zaki-firewall.service
 """
 
 _UNDO = f"""\
-systemctl disable --now zaki-proxy.service || true
-rm -rf {FOLDER} {_UNITS}/zaki-proxy.service {_SYSUSERS}
-systemctl daemon-reload
+systemctl --quiet disable --now zaki-proxy.service || true
+if [[ -e $record/masked ]]; then systemctl unmask squid.service; fi
+rm -f {FOLDER}/refusal.pem
+"""
+
+_CHECK = """\
+systemctl --quiet is-enabled zaki-proxy.service || echo "zaki-proxy.service is not started at boot"
+systemctl --quiet is-active zaki-proxy.service || echo "zaki-proxy.service does not run"
 """
 
 
@@ -208,14 +213,19 @@ def proxy_files(spec: ProxySpec) -> dict[str, HostFile]:
 class Proxy(pulumi.ComponentResource):
     """The proxy on a host, for instances whose policy is `list`."""
 
+    ready: pulumi.Resource
+
     def __init__(
         self,
         name: str,
         spec: ProxySpec,
         steps: Steps,
+        *,
         depends_on: Sequence[pulumi.Resource] = (),
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("zaki:index:Proxy", name, None, opts)
-        steps.run("proxy", _DO, undo=_UNDO, files=proxy_files(spec), parent=self, depends_on=depends_on)
+        self.ready = steps.run(
+            "proxy", _DO, undo=_UNDO, check=_CHECK, files=proxy_files(spec), parent=self, depends_on=depends_on
+        )
         self.register_outputs({})

@@ -120,27 +120,30 @@ _UNITS = "/etc/systemd/system"
 _SYSUSERS = "/etc/sysusers.d/zaki-resolver.conf"
 
 _DO = f"""\
-if ! [ -x /usr/sbin/unbound ]; then
-  apt-get -o DPkg::Lock::Timeout=600 update
+if ! [[ -x /usr/sbin/unbound ]]; then
   # Debian's own unit would take the place of the host's resolver.
-  systemctl mask unbound.service
-  DEBIAN_FRONTEND=noninteractive \\
-    apt-get -o DPkg::Lock::Timeout=600 install -y --no-install-recommends unbound
+  if systemctl mask unbound.service; then touch "$record/masked"; fi
+  apt_install unbound
 fi
 systemd-sysusers {_SYSUSERS}
-/usr/sbin/unbound-checkconf {CONFIG}
+refusal=$(/usr/sbin/unbound-checkconf {CONFIG} 2>&1) ||
+  fail "The resolver does not take its configuration: ${{refusal%%$'\\n'*}}"
 systemctl daemon-reload
-systemctl enable zaki-resolver.service
-systemctl restart zaki-resolver.service
-systemctl is-active zaki-resolver.service
-# The firewall knows the resolver's user by its number.
+systemctl --quiet enable zaki-resolver.service
+systemctl restart zaki-resolver.service ||
+  fail "The resolver does not start: see \\`journalctl -u zaki-resolver\\` on this host."
+# The firewall knows its user by number.
 systemctl reload zaki-firewall.service
 """
 
-_UNDO = f"""\
-systemctl disable --now zaki-resolver.service || true
-rm -f {CONFIG} {_UNITS}/zaki-resolver.service {_SYSUSERS}
-systemctl daemon-reload
+_UNDO = """\
+systemctl --quiet disable --now zaki-resolver.service || true
+if [[ -e $record/masked ]]; then systemctl unmask unbound.service; fi
+"""
+
+_CHECK = """\
+systemctl --quiet is-enabled zaki-resolver.service || echo "zaki-resolver.service is not started at boot"
+systemctl --quiet is-active zaki-resolver.service || echo "zaki-resolver.service does not run"
 """
 
 
@@ -156,19 +159,19 @@ def resolver_files(spec: ResolverSpec) -> dict[str, HostFile]:
 class Resolver(pulumi.ComponentResource):
     """The resolver on a host, for instances whose policy is `open` and for the proxy."""
 
-    #: Done once it answers.
-    running: pulumi.Resource
+    ready: pulumi.Resource
 
     def __init__(
         self,
         name: str,
         spec: ResolverSpec,
         steps: Steps,
+        *,
         depends_on: Sequence[pulumi.Resource] = (),
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("zaki:index:Resolver", name, None, opts)
-        self.running = steps.run(
-            "resolver", _DO, undo=_UNDO, files=resolver_files(spec), parent=self, depends_on=depends_on
+        self.ready = steps.run(
+            "resolver", _DO, undo=_UNDO, check=_CHECK, files=resolver_files(spec), parent=self, depends_on=depends_on
         )
         self.register_outputs({})

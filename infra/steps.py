@@ -11,9 +11,9 @@ import pulumi
 
 @dataclass(frozen=True, slots=True)
 class HostFile:
-    """A file that a step writes before it runs."""
+    """A file that a step puts in place."""
 
-    content: str
+    content: pulumi.Input[str]
     mode: int = 0o644
     owner: str = "root:root"
 
@@ -27,8 +27,10 @@ class Steps(Protocol):
         do: str,
         *,
         undo: str | None = None,
+        check: str | None = None,
         files: Mapping[str, HostFile] = ...,
         secret: pulumi.Input[str] | None = None,
+        provisional_s: int | None = None,
         parent: pulumi.Resource,
         depends_on: Sequence[pulumi.Resource] = (),
     ) -> pulumi.Resource:

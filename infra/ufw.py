@@ -1,7 +1,7 @@
 """The public side of a host: UFW, which lets in SSH and HTTPS and nothing else.
 
-A change is undone by the machine itself after two minutes unless it is confirmed over a connection that was made after
-it, so that nobody is locked out. Rules that are not ours stay as they are: ours have the comment `zaki`.
+The step takes itself back after two minutes unless a connection comes in that was made after it, so that nobody is
+locked out. Rules that are not ours stay as they are: ours have the comment `zaki`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from infra.spec import HostSpec
 from infra.steps import HostFile, Steps
 
 PROGRAM = "/usr/local/lib/zaki/ufw"
-#: Seconds after which a change that nobody confirmed is undone.
-UNDO_AFTER = 120
+#: Seconds in which a new log-in has to come after a change.
+_PROVISIONAL_S = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +56,14 @@ def render_rules(spec: UfwSpec) -> list[str]:
 
 
 def render_program(spec: UfwSpec) -> str:
-    """The program that keeps them: `apply`, `confirm`, `status`, `remove`, and `undo` for the timer."""
+    """The program that keeps them: `apply`, `status` or `remove`."""
     rules = "\n".join(render_rules(spec))
     return f"""\
 #!/bin/bash
-# The public side of a Zaki host. A change is undone after {UNDO_AFTER} s unless `confirm` comes over a new connection.
+# The public side of a Zaki host: `apply` its rules, tell their `status`, `remove` them.
 set -euo pipefail
-export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
-kept={spec.folder}
+export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
+before={spec.folder}
 rules=$(cat <<'RULES'
 {rules}
 RULES
@@ -72,21 +72,17 @@ RULES
 added() {{ ufw show added | sed -n 's/^ufw //p'; }}
 ours() {{ added | sed -n "s/ comment 'zaki'$//p"; }}
 others() {{ added | grep -v " comment 'zaki'$" | sed "s/ comment '.*'$//" || true; }}
-active() {{ ufw status | grep -q '^Status: active'; }}
+active() {{ [[ $(ufw status) == "Status: active"* ]]; }}
+defaults() {{ grep -E '^DEFAULT_(INPUT|OUTPUT)_POLICY=' "$1"; }}
 # A rule without its verdict: UFW keeps one rule for each, and ours must not take somebody else's place.
 about() {{ sed -E 's/^(route )?(allow|deny|reject|limit) /\\1/'; }}
 
 wanted() {{ # what of the rules is for us to add
-  local rule
+  local rule taken
+  taken=$(others | about)
   while read -r rule; do
-    others | about | grep -qxF -- "$(about <<<"$rule")" || echo "$rule"
+    grep -qxF -- "$(about <<<"$rule")" <<<"$taken" || echo "$rule"
   done <<<"$rules"
-}}
-
-as_wanted() {{
-  active && [[ $(ours | sort) == "$(wanted | sort)" ]] &&
-    grep -q '^DEFAULT_INPUT_POLICY="DROP"' /etc/default/ufw &&
-    grep -q '^DEFAULT_OUTPUT_POLICY="ACCEPT"' /etc/default/ufw
 }}
 
 drop() {{ # RULE of ours
@@ -95,103 +91,83 @@ drop() {{ # RULE of ours
   if [[ ${{words[0]}} == route ]]; then ufw route delete "${{words[@]:1}}"; else ufw --force delete "${{words[@]}}"; fi
 }}
 
-remember() {{ # how it was: once for `remove`, and before each change for `undo`
-  install -d -m 0700 "$1.new"
-  cp -p /etc/ufw/user.rules /etc/ufw/user6.rules /etc/default/ufw "$1.new/"
-  if active; then touch "$1.new/active"; fi
-  rm -rf "$1"
-  mv "$1.new" "$1"
-}}
-
-arm() {{
-  systemctl stop zaki-ufw-undo.timer 2>/dev/null || true
-  systemd-run --quiet --collect --on-active={UNDO_AFTER} --timer-property=AccuracySec=1s --unit=zaki-ufw-undo \\
-    "$0" undo
+differences() {{
+  active || echo "UFW is off"
+  comm -13 <(ours | sort) <(wanted | sort) | sed 's/.*/UFW lacks the rule: &/'
+  comm -23 <(ours | sort) <(wanted | sort) | sed 's/.*/UFW has a rule too many: &/'
+  [[ $(defaults /etc/default/ufw) == $'DEFAULT_INPUT_POLICY="DROP"\\nDEFAULT_OUTPUT_POLICY="ACCEPT"' ]] ||
+    echo "UFW does not deny what comes in and allow what goes out by default"
 }}
 
 case ${{1-}} in
   apply)
-    if as_wanted; then exit 0; fi
-    install -d -m 0700 "$kept"
-    [[ -e $kept/first ]] || remember "$kept/first"
-    # A change that waits for its confirmation is undone together with this one.
-    [[ -e $kept/before ]] || remember "$kept/before"
-    arm
-    wanted | while read -r rule; do
+    if ! [[ -e $before ]]; then
+      install -d -m 0700 "$before.new"
+      cp -p /etc/default/ufw "$before.new/"
+      if active; then touch "$before.new/active"; fi
+      mv "$before.new" "$before"
+    fi
+    # SSH is the first of them, and there before anything is denied.
+    wanted=$(wanted)
+    while read -r rule; do
       # shellcheck disable=SC2086
-      ufw $rule comment zaki
-    done
+      [[ -z $rule ]] || ufw $rule comment zaki
+    done <<<"$wanted"
     ours | while read -r rule; do
-      wanted | grep -qxF -- "$rule" || drop "$rule"
+      grep -qxF -- "$rule" <<<"$wanted" || drop "$rule"
     done
     ufw default deny incoming
     ufw default allow outgoing
     ufw --force enable
-    as_wanted || {{ echo "UFW does not show the rules that it was given: compare 'ufw show added'." >&2; exit 1; }}
-    ;;
-  confirm)
-    if ! as_wanted; then
-      "$0" apply
-      echo "The change of UFW was undone before it was confirmed, and is made again: run 'up' to confirm it." >&2
-      exit 1
-    fi
-    systemctl stop zaki-ufw-undo.timer 2>/dev/null || true
-    rm -rf "$kept/before"
-    ;;
-  undo)
-    [[ -e $kept/before ]] || exit 0
-    cp -p "$kept/before/user.rules" "$kept/before/user6.rules" /etc/ufw/
-    cp -p "$kept/before/ufw" /etc/default/ufw
-    if [[ -e $kept/before/active ]]; then ufw reload; else ufw --force disable; fi
-    rm -rf "$kept/before"
+    left=$(differences)
+    [[ -z $left ]] || {{ echo "$left" >&2; exit 1; }}
     ;;
   remove)
-    if [[ -e $kept/first ]] && ! [[ -e $kept/first/active ]]; then ufw --force disable; fi
+    if [[ -e $before && ! -e $before/active ]]; then ufw --force disable; fi
     ours | while read -r rule; do drop "$rule"; done
-    if [[ -e $kept/first ]]; then
+    if [[ -e $before ]]; then
       while IFS='=' read -r name value; do
         sed -i "s/^$name=.*/$name=$value/" /etc/default/ufw
-      done < <(grep -E '^DEFAULT_(INPUT|OUTPUT)_POLICY=' "$kept/first/ufw")
-      if [[ -e $kept/first/active ]]; then ufw reload; fi
+      done < <(defaults "$before/ufw")
+      if [[ -e $before/active ]]; then ufw reload; fi
+      rm -r "$before"
     fi
-    systemctl stop zaki-ufw-undo.timer 2>/dev/null || true
-    rm -rf "$kept"
     ;;
-  status) as_wanted || {{ echo "UFW is not as declared." >&2; exit 1; }} ;;
-  *) echo "Usage: ufw apply|confirm|status|remove|undo" >&2; exit 2 ;;
+  status) differences ;;
+  *) echo "Usage: ufw apply|status|remove" >&2; exit 2 ;;
 esac
 """
 
 
-_APPLY = f"""\
-command -v ufw >/dev/null || {{ apt-get -o DPkg::Lock::Timeout=600 update &&
-  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 install -y --no-install-recommends ufw; }}
-{PROGRAM} apply
-"""
-
-_REMOVE = f"""\
-if [ -x {PROGRAM} ]; then {PROGRAM} remove; fi
-rm -f {PROGRAM}
+_DO = f"""\
+apt_install ufw
+left=$({PROGRAM} apply 2>&1) || fail "UFW does not take the rules of this host: ${{left##*$'\\n'}}"
 """
 
 
 class PublicSide(pulumi.ComponentResource):
-    """UFW on a host; two steps, so that the second one's connection proves that people still get in."""
+    """UFW on a host; `ready` once people were seen to get in still."""
 
-    confirmed: pulumi.Resource
+    ready: pulumi.Resource
 
     def __init__(
         self,
         name: str,
         spec: UfwSpec,
         steps: Steps,
+        *,
         depends_on: Sequence[pulumi.Resource] = (),
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("zaki:index:PublicSide", name, None, opts)
-        program = HostFile(render_program(spec), mode=0o755)
-        applied = steps.run("ufw", _APPLY, undo=_REMOVE, files={PROGRAM: program}, parent=self, depends_on=depends_on)
-        # The rules as a comment: whoever changes them confirms them anew.
-        marks = "".join(f"# {rule}\n" for rule in render_rules(spec))
-        self.confirmed = steps.run("ufw-confirmed", f"{marks}{PROGRAM} confirm\n", parent=self, depends_on=[applied])
+        self.ready = steps.run(
+            "ufw",
+            _DO,
+            undo=f"{PROGRAM} remove\n",
+            check=f"{PROGRAM} status\n",
+            files={PROGRAM: HostFile(render_program(spec), mode=0o755)},
+            provisional_s=_PROVISIONAL_S,
+            parent=self,
+            depends_on=depends_on,
+        )
         self.register_outputs({})

@@ -223,6 +223,8 @@ def _wire(world: World) -> None:
     host, internet = world.host, world.internet
     for namespace in (host, world.anna, world.bert, world.other, internet):
         namespace.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0")
+        # Else packets wait for the kernel's look for a second owner of an address, and land when nobody expects them.
+        namespace.run("sysctl", "-qw", "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0")
         namespace.ip("link set lo up")
     host.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
     host.ip("link add zaki0 type bridge", "link add docker1 type bridge", "link set zaki0 up", "link set docker1 up")

@@ -83,6 +83,8 @@ def test_without_the_table_all_of_it_lands(bare: World) -> None:
         if outcome != "answered" and one.landing not in reached
     ]
     assert unreached == []
+    # Nothing is on its way still, to land in another test.
+    assert bare.anna.attempt(Attempt(PUBLIC6, 443), Attempt(GATEWAY6, 22)) == ["answered", "answered"]
 
 
 def test_none_reaches_zaki_and_nothing_else(guarded: World) -> None:

@@ -87,9 +87,9 @@ def test_scripts_are_bash() -> None:
 
 
 def test_docker_waits_for_the_firewall_and_stopping_it_opens_nothing() -> None:
-    files = firewall_files(FirewallSpec.of(HOST))
-    [unit] = [file.content for path, file in files.items() if path.endswith("/zaki-firewall.service")]
-    [docker] = [file.content for path, file in files.items() if "docker.service.d" in path]
+    files = {path: str(file.content) for path, file in firewall_files(FirewallSpec.of(HOST)).items()}
+    unit = files["/etc/systemd/system/zaki-firewall.service"]
+    docker = files["/etc/systemd/system/docker.service.d/zaki-firewall.conf"]
     assert "Before=network-pre.target docker.service" in unit
     assert "ExecStop=" not in unit
     assert "Requires=zaki-firewall.service" in docker
@@ -151,7 +151,7 @@ def test_ssh_is_let_in_before_anything_else() -> None:
     ]
     program = render_program(UfwSpec.of(HOST))
     [apply] = re.findall(r"  apply\).*?;;", program, re.S)
-    assert apply.index("\n    arm\n") < apply.index("ufw $rule") < apply.index("ufw --force enable")
+    assert apply.index("ufw $rule") < apply.index("ufw default deny") < apply.index("ufw --force enable")
 
 
 def _bridge() -> str:
