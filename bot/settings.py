@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from bot.egress import Egress
 from infra.spec import is_digest
 
 TELEGRAM_API = "https://api.telegram.org"
@@ -57,6 +58,9 @@ class Settings(BaseSettings):
     daily_tokens: Annotated[int, Field(gt=0)] = 1_000_000
     #: Seconds without anything to do after which an instance falls asleep; unset: what its plan says.
     idle_seconds: Annotated[float, Field(gt=0)] | None = None
+
+    #: How far instances get at most, besides Zaki itself; a plan or a person may get less far.
+    egress: Egress = Egress.OPEN
 
     #: Unset: SQLite under `state`.
     database_url: str | None = None

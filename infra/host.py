@@ -8,6 +8,7 @@ import pulumi
 import pulumi_command as command
 import pulumi_docker as docker
 
+from infra.firewall import MEMBERS, RUN
 from infra.hardening import Hardening, HardeningSpec
 from infra.network import declare_bridge, declare_bridge_there
 from infra.runtime import Runtime, RuntimeSpec
@@ -64,6 +65,7 @@ class HostStack(pulumi.ComponentResource):
                         "image": known["image"],
                         "runtime": spec.runtime,
                         "volumes": spec.volumes,
+                        **_egress(spec),
                     },
                     indent=2,
                 )
@@ -98,6 +100,14 @@ def _hardened(spec: HostSpec, steps: Steps, parent: HostStack) -> list[pulumi.Re
     hardening = Hardening("hardening", HardeningSpec(ssh_user=user, subnet=spec.subnet), steps, opts=options)
     runtime = Runtime("runtime", RuntimeSpec(), steps, depends_on=[hardening.ready], opts=options)
     return [runtime.ready]
+
+
+def _egress(spec: HostSpec) -> dict[str, object]:
+    """What the provisioner needs to let instances out by their policies; nothing where no firewall stops them."""
+    if not spec.firewall:
+        return {}
+    proxies = {plan: f"{spec.gateway}:{port}" for plan, port in spec.proxy_ports.items()}
+    return {"egress": {"members": f"{RUN}/{MEMBERS}", "resolver": str(spec.gateway), "proxies": proxies}}
 
 
 def _identity(spec: HostSpec, parent: HostStack) -> pulumi.Input[str]:

@@ -8,7 +8,6 @@ import pulumi_docker as docker
 
 from infra.disk import Disk, render_command
 from infra.spec import (
-    ENVIRONMENT,
     HOME,
     INSTANCE_LABEL,
     NETWORK_LABEL,
@@ -80,7 +79,8 @@ class UserInstance(pulumi.ComponentResource):
             memory=spec.memory_mib,
             memory_swap=spec.swap_mib,
             cpus=spec.cpus,
-            envs=list(ENVIRONMENT),
+            envs=list(spec.environment),
+            dns=None if spec.resolver is None else [str(spec.resolver)],
             labels=[docker.ContainerLabelArgs(label=key, value=value) for key, value in sorted(labels.items())],
             log_driver="local",
             log_opts={"max-size": "10m", "max-file": "3"},

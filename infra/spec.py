@@ -18,6 +18,9 @@ from infra.target import Target
 #: An OpenClaw gateway is killed by its own first turn below this.
 MEMORY_FLOOR_MIB = 1280
 
+#: The first port of the gateway at which the proxy of instances listens.
+PROXY_PORT = 3128
+
 INSTANCE_LABEL = "zaki.instance"
 STACK_LABEL = "zaki.stack"
 PLAN_LABEL = "zaki.plan"
@@ -60,6 +63,9 @@ _PLAN = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9._-]{0,62}")
 _LABEL_VALUE = re.compile(r"[ -~]{0,255}")
 _PATH = re.compile(r"(?:~/|/)[^\x00-\x1f]{1,1000}")
+#: A name, or with a dot before it that name and all below it; no address, for its last part is no number.
+_DOMAIN = re.compile(r"\.?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])")
+_ENDPOINT = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}:\d{1,5}")
 _MEMORY_CEILING_MIB = 1 << 20
 #: What a file system itself needs leaves little of a smaller one.
 _DISK_FLOOR_MIB = 64
@@ -111,6 +117,10 @@ class InstanceSpec:
     #: OCI runtime.
     runtime: str = "runc"
     plan: str = "standard"
+    #: Whom it asks for names; None: whom Docker asks.
+    resolver: IPv4Address | None = None
+    #: `address:port` of the proxy that it must use; None: it needs none.
+    proxy: str | None = None
     #: Further labels of the container.
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -148,6 +158,8 @@ class InstanceSpec:
                 f"which take half of a disk of {self.disk_mib} MiB."
             )
         _match_folder("volumes", self.volumes)
+        if self.proxy is not None:
+            _match(_ENDPOINT, "proxy", self.proxy, "an address and a port, for example 10.86.0.1:3128")
         for key, value in self.labels.items():
             _match(_LABEL_KEY, "labels", key, "keys in lower-case letters, digits, dots, underscores and hyphens")
             _match(_LABEL_VALUE, f"labels.{key}", value, "up to 255 printable ASCII characters")
@@ -158,6 +170,17 @@ class InstanceSpec:
     def disk(self) -> Disk | None:
         """Its disk; None where its volume is a plain one."""
         return Disk(self.id, self.volumes, self.disk_mib, self.inodes) if self.volumes is not None else None
+
+    @property
+    def environment(self) -> tuple[str, ...]:
+        """What its environment says, `NAME=value` each."""
+        if self.proxy is None:
+            return ENVIRONMENT
+        # The proxy stands on the gateway, as Zaki itself does, which must see the instance's own address.
+        direct = f"{self.proxy.rpartition(':')[0]},127.0.0.1,localhost"
+        proxies = {"HTTP_PROXY": f"http://{self.proxy}", "HTTPS_PROXY": f"http://{self.proxy}", "NO_PROXY": direct}
+        both = (f"{name}={value}" for key, value in proxies.items() for name in (key, key.lower()))
+        return (*ENVIRONMENT, "NODE_USE_ENV_PROXY=1", *both)
 
     @classmethod
     def from_config(cls, config: Configuration) -> InstanceSpec:
@@ -181,12 +204,18 @@ class InstanceSpec:
             volumes=values.folder("volumes", _NONE),
             runtime=values.text("runtime", "runc"),
             plan=values.text("plan", "standard"),
+            resolver=values.address("resolver") if config.get("resolver") is not None else None,
+            proxy=config.get("proxy"),
             labels=values.mapping("labels"),
         )
 
     def to_config(self) -> dict[str, str]:
         """Every value under its qualified key, for example `zaki:memory_mib`; `from_config` reads it back."""
+        network = {} if self.resolver is None else {"resolver": str(self.resolver)}
+        if self.proxy is not None:
+            network["proxy"] = self.proxy
         return _qualified(
+            **network,
             id=self.id,
             address=str(self.address),
             network=self.network,
@@ -227,8 +256,23 @@ class HostSpec:
     harden: bool = False
     #: Folder for the disks of instances, root's alone; None: their volumes are plain ones, without a limit.
     volumes: str | None = "/var/lib/zaki/volumes"
+    #: Whether the host gets the firewall of instances, with the proxy and the resolver that their policies need.
+    firewall: bool = False
+    #: By plan: the names that its instances reach under the policy `list`, one that begins with a dot with all below.
+    egress_lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: Whom the resolver of instances asks; none: the servers of the names themselves.
+    forwarders: tuple[IPv4Address, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "egress_lists", MappingProxyType(dict(self.egress_lists)))
+        for plan, names in self.egress_lists.items():
+            _match(_PLAN, "egress_lists", plan, "plans' names in lower-case letters, digits and hyphens")
+            if not names:
+                raise SpecError(f"egress_lists.{plan} names nobody; name a domain, or leave the plan out.")
+            for name in names:
+                _match(_DOMAIN, f"egress_lists.{plan}", name, "names such as api.example.org, or .example.org for all")
+        if not self.firewall and (self.egress_lists or self.forwarders):
+            raise SpecError("egress_lists and forwarders need the firewall; set zaki:firewall to true.")
         if self.docker_range is None and self.subnet.prefixlen <= 24:
             object.__setattr__(self, "docker_range", _last_part(self.subnet))
         _match(_NETWORK, "network", self.network, "a network's name in lower-case letters, digits and hyphens")
@@ -262,6 +306,11 @@ class HostSpec:
         return self.subnet.network_address + 1
 
     @property
+    def proxy_ports(self) -> dict[str, int]:
+        """By plan: the gateway's port at which the proxy lets its instances reach the names of their list."""
+        return {plan: PROXY_PORT + index for index, plan in enumerate(sorted(self.egress_lists))}
+
+    @property
     def docker_part(self) -> IPv4Network:
         """`docker_range` with its default filled in."""
         return self.docker_range or _last_part(self.subnet)
@@ -286,6 +335,9 @@ class HostSpec:
             target=Target.from_config(config),
             harden=values.boolean("host_harden"),
             volumes=values.folder("volumes", "/var/lib/zaki/volumes"),
+            firewall=values.boolean("firewall"),
+            egress_lists={plan: tuple(names.split()) for plan, names in values.mapping("egress_lists").items()},
+            forwarders=values.addresses("forwarders"),
         )
 
     def to_config(self) -> dict[str, str]:
@@ -302,6 +354,7 @@ class HostSpec:
                 host_swap_mib=_AUTO if self.host_swap_mib is None else str(self.host_swap_mib),
                 volumes=_NONE if self.volumes is None else self.volumes,
             )
+            | self._firewall_config()
             | self._machine_config()
         )
 
@@ -309,6 +362,16 @@ class HostSpec:
         if self.target is not None:
             return self.target.to_config()
         return {f"{PROJECT}:host_harden": "true"} if self.harden else {}
+
+    def _firewall_config(self) -> dict[str, str]:
+        if not self.firewall:
+            return {}
+        lists = {plan: " ".join(names) for plan, names in self.egress_lists.items()}
+        return _qualified(
+            firewall="true",
+            egress_lists=json.dumps(lists, sort_keys=True),
+            forwarders=" ".join(map(str, self.forwarders)),
+        )
 
 
 class _Values:
@@ -336,6 +399,13 @@ class _Values:
         if text not in ("true", "false"):
             raise SpecError(f"{PROJECT}:{key} is {text!r}; give true or false.")
         return text == "true"
+
+    def addresses(self, key: str) -> tuple[IPv4Address, ...]:
+        text = self.text(key, "")
+        try:
+            return tuple(map(IPv4Address, text.split()))
+        except ValueError:
+            raise SpecError(f"{PROJECT}:{key} is {text!r}; give IPv4 addresses with spaces between them.") from None
 
     def address(self, key: str) -> IPv4Address:
         text = self.text(key)

@@ -35,6 +35,8 @@ SLEEPER = GIB
 #: Debian 12's; older ones lack what the Docker plugin asks for.
 LEAST_DOCKER = (20, 10)
 SETUP = "Run scripts/setup."
+#: The host's own program that loads the firewall and looks at it.
+FIREWALL = Path("/usr/local/lib/zaki/firewall")
 #: Seconds that a program or the Docker daemon may take to answer.
 PATIENCE = 10.0
 
@@ -101,6 +103,7 @@ async def run_checks(settings: Settings | None = None) -> list[Check]:
         limits_check(docker),
         live_restore_check(docker),
         bridge_check(_number("net/bridge/bridge-nf-call-iptables")),
+        firewall_check(*await _firewall(settings)),
         engine_check(engine, tools.engine_version),
         program_check("Python language host", tools.pulumi_bin / "pulumi-language-python", ""),
         program_check(
@@ -181,6 +184,19 @@ def bridge_check(value: int | None) -> Check:
     found = "filtered" if ok else "not filtered: instances could reach one another"
     cure = "" if ok else f"{SETUP} It loads br_netfilter and sets net.bridge.bridge-nf-call-iptables=1."
     return Check("Traffic between containers", ok, found, cure)
+
+
+def firewall_check(declared: bool, intact: bool | None) -> Check:
+    """The firewall of instances; `intact` None: only root can tell."""
+    name = "Firewall of instances"
+    if not declared:
+        cure = "Set zaki:firewall and run `zaki host up`, or run nothing that trusts the network of this machine."
+        found = "none: instances reach all that this machine reaches"
+        return Check(name, False, found, cure, warning=True)
+    if intact is None:
+        return Check(name, True, "declared; root can tell whether it is loaded")
+    cure = "" if intact else "Run 'systemctl reload zaki-firewall.service' as root, and see who changed it."
+    return Check(name, intact, "loaded" if intact else "changed, or gone", cure)
 
 
 def engine_check(found: str, wanted: str) -> Check:
@@ -350,6 +366,26 @@ async def _output(program: Path, argument: str) -> str:
         await process.wait()
         return ""
     return output.decode().strip() if process.returncode == 0 else ""
+
+
+async def _firewall(settings: Settings | None) -> tuple[bool, bool | None]:
+    """Whether this host was declared with a firewall, and whether that is loaded as it was."""
+    from bot.hostfacts import HostFacts, host_file
+    from bot.settings import SettingsError
+
+    try:
+        declared = settings is not None and HostFacts.read(host_file(settings)).egress is not None
+    except SettingsError:
+        declared = False
+    if not declared or os.geteuid() != 0:
+        return declared, None
+    process = await asyncio.create_subprocess_exec(FIREWALL, "status", stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
+    try:
+        return True, await asyncio.wait_for(process.wait(), PATIENCE) == 0
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return True, False
 
 
 async def _docker(image: str) -> DockerFacts:

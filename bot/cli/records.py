@@ -81,6 +81,7 @@ async def instance_details(session: AsyncSession, instance_id: str) -> Row:
         "next_look_at": moment(instance.next_look_at),
         "archive": instance.archive,
         "volumes": instance.volumes,
+        "egress": instance.egress,
         "repairs": instance.repairs,
         "operations": [_operation(operation) for operation in reversed(operations)],
         "decisions": [_decision(decision) for decision in reversed(decisions)],

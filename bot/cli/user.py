@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bot.cli.output import AsJson, CliError, Row, Yes, ask, print_details, print_json, print_rows, say
+from bot.cli.output import AsJson, CliError, ExitCode, Row, Yes, ask, print_details, print_json, print_rows, say
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="The people who write to the bot.", no_args_is_help=True)
 
 Who = Annotated[str, typer.Argument(help="Telegram id, @username, or the id of their instance.")]
+
+Policy = Literal["open", "list", "none", "plan"]
 
 _COLUMNS = ("telegram_id", "name", "username", "status", "instance", "state", "last_message_at")
 
@@ -64,6 +66,34 @@ def resume(who: Who) -> None:
 
     name = asyncio.run(_change(who, people.resume))
     say(f"{name} may write again.")
+
+
+@app.command("egress")
+def egress(who: Who, policy: Annotated[Policy, typer.Argument(help="How far their instance gets.")]) -> None:
+    """Let somebody's instance out less far than their plan does: `open`, `list`, `none`, or `plan`, as far as that.
+
+    No instance ever reaches private addresses, the host's own, or another instance.
+    """
+    from bot.egress import Egress
+    from bot.provisioner.egress import policy as base
+    from bot.settings import load_settings
+    from bot.users import people
+
+    wanted = None if policy == "plan" else Egress(policy)
+    settings = load_settings()
+
+    async def limit(session: AsyncSession, user: User) -> None:
+        allowed = base(settings, user.plan, None)
+        if wanted is not None and base(settings, user.plan, wanted) is not wanted:
+            raise CliError(
+                f"The plan {user.plan} and ZAKI_EGRESS let nobody further than `{allowed}`; a person may get less.",
+                ExitCode.REFUSED,
+            )
+        if not await people.limit_egress(session, user, wanted):
+            raise CliError("They have no instance, nor a place for one; admit them first.")
+
+    name = asyncio.run(_change(who, limit))
+    say(f"The instance of {name} gets as far as {'its plan says' if wanted is None else f'`{wanted}`'}.")
 
 
 @app.command("rm")

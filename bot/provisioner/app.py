@@ -20,6 +20,7 @@ from bot.provisioner.archive import Archive
 from bot.provisioner.containers import Containers
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Action, Request
+from bot.provisioner.egress import EgressSets, EgressUnavailable, allowed
 from bot.provisioner.fullness import Fullness
 from bot.provisioner.health import Health
 from bot.provisioner.lease import LeaseHeld, is_live, new_owner, release_dead
@@ -103,6 +104,7 @@ class Provisioner:
             stacks=stacks,
             archive=Archive(self._settings.state, ArchiveKey(load_key(keys / "archive.key")), containers),
             http=await self._exit.enter_async_context(httpx.AsyncClient(trust_env=False)),
+            egress=EgressSets(self._host.egress),
         )
         self.health = Health(self.context, self._begin)
         admission = WakeAdmission(self._count_awake, self._free_memory, self._note_wait)
@@ -353,6 +355,7 @@ class Provisioner:
         """Compare every row with the world, and look at those that differ."""
         await close_dead(self._database)
         await clock.set_right(self._database)
+        await self._refill()
         query = select(
             Instance.id,
             Instance.container,
@@ -398,6 +401,14 @@ class Provisioner:
                     await session.execute(update(Instance).where(as_seen).values(**changes))
         self._nudge.ring(Topic.WISHES)
         self._nudge.ring(Topic.INSTANCES)
+
+    async def _refill(self) -> None:
+        """Bring the firewall's sets to what the database says; what else there is to do does not wait for it."""
+        sets = self.context.egress
+        try:
+            await sets.refill(await allowed(self._database, self._settings, sets))
+        except EgressUnavailable as error:
+            _log.error("instances are not let out by their policies", reason=str(error))
 
     async def _relieve_regularly(self) -> None:
         """Put the longest idle to sleep while the machine is short of memory."""

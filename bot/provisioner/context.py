@@ -8,12 +8,14 @@ from ipaddress import IPv4Address
 import httpx
 
 from bot.credentials import FrontKey, GatewayKey
+from bot.egress import Egress
 from bot.hostfacts import HostFacts
 from bot.nobody import NOBODY
 from bot.nudge import Nudge
 from bot.provisioner import disks
 from bot.provisioner.archive import Archive
 from bot.provisioner.containers import Containers
+from bot.provisioner.egress import EgressSets
 from bot.provisioner.gateway import Gateway
 from bot.provisioner.openclaw import GatewayConfig, Owner
 from bot.provisioner.stacks import StackManager
@@ -38,6 +40,7 @@ class ProvisionerContext:
     stacks: StackManager
     archive: Archive
     http: httpx.AsyncClient
+    egress: EgressSets
 
     def gateway(self, instance: Instance) -> Gateway:
         """The admin side of an instance."""
@@ -52,6 +55,7 @@ class ProvisionerContext:
             credentials=self.front_key.derive(instance.id, instance.credentials_epoch),
             gateway_token=self.gateway_key.derive(instance.id, instance.credentials_epoch),
             front_url=f"http://{listen}",
+            proxied=Egress(instance.egress) is Egress.LIST,
         )
 
     async def mount_disk(self, instance: Instance) -> None:
@@ -82,4 +86,6 @@ class ProvisionerContext:
             volumes=instance.volumes,
             runtime=self.host.runtime,
             plan=plan.name,
+            resolver=self.host.egress.resolver if self.host.egress is not None else None,
+            proxy=self.egress.proxy(plan.name) if Egress(instance.egress) is Egress.LIST else None,
         )

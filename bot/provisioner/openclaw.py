@@ -50,6 +50,8 @@ class GatewayConfig:
     gateway_token: str
     #: Base URL of the front's bridge side as the instance reaches it, without a trailing slash.
     front_url: str
+    #: Whether the instance reaches the internet through a proxy, if at all.
+    proxied: bool = False
 
 
 def render_config(config: GatewayConfig) -> dict[str, Any]:
@@ -63,7 +65,10 @@ def render_config(config: GatewayConfig) -> dict[str, Any]:
     }
     if config.owner.timezone is not None:
         defaults["userTimezone"] = config.owner.timezone
+    # It asks its own resolver before it fetches a page, unless it trusts that the proxy does.
+    fetch = {"tools": {"web": {"fetch": {"useTrustedEnvProxy": True}}}} if config.proxied else {}
     return {
+        **fetch,
         "gateway": {
             "mode": "local",
             "bind": "lan",

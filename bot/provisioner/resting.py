@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
+from ipaddress import IPv4Address
 from typing import Any
 
 import structlog
@@ -14,6 +16,7 @@ from bot.provisioner import addresses, disks, jobs
 from bot.provisioner.containers import Observed
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Decision
+from bot.provisioner.egress import EgressUnavailable
 from bot.provisioner.facts import is_pending
 from bot.provisioner.gateway import GatewayError
 from bot.provisioner.operations import Recorder
@@ -221,6 +224,10 @@ class Resting:
             await self._containers.remove_orphan(instance.id)
             await self._context.remove_disk(instance.id, instance.volumes)
             await self._context.archive.forget(instance.id)
+            if instance.address is not None:
+                # Where it fails the next look at the whole world does it, long before anybody gets the address.
+                with contextlib.suppress(EgressUnavailable):
+                    await self._context.egress.admit(IPv4Address(instance.address), None)
             await record.stage(Stage.DELETED, container=ContainerState.NONE)
         async with self._context.database.write() as session:
             await addresses.release(session, instance.id)

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import hashlib
 import json
+from ipaddress import IPv4Address
 
 import structlog
 
+from bot.egress import Egress
 from bot.nudge import Topic
 from bot.provisioner import addresses, disks, jobs
 from bot.provisioner.containers import ContainerError, FileInVolume, Observed
@@ -65,6 +67,8 @@ class Waking:
         instance = work.instance
         if work.plan_name not in PLANS:
             raise InstanceBroken(f"The plan {work.plan_name!r} does not exist; give the user another one.")
+        if (lack := self._context.egress.lack(work.plan_name, work.egress)) is not None:
+            raise InstanceBroken(lack)
         if instance.declared_hash is None:
             # Nothing was made of it yet, so what the operator has changed since counts.
             instance.image = self._context.settings.image or self._context.host.image
@@ -139,7 +143,7 @@ class Waking:
         instance, containers = work.instance, self._containers
         in_use = await containers.addresses(self._context.host.network, besides=instance.id)
         given = await addresses.allocate(self._context.database, self._context.host, instance.id, in_use)
-        instance.address, instance.plan = str(given), work.plan_name
+        instance.address, instance.plan, instance.egress = str(given), work.plan_name, work.egress
         observed = await containers.observe(instance.id)
         if observed is None and not await containers.has_image(instance.image):
             # Who has no container any more takes the image of today.
@@ -163,6 +167,7 @@ class Waking:
             address=instance.address,
             plan=instance.plan,
             volumes=instance.volumes,
+            egress=instance.egress,
             config_hash=instance.config_hash,
             archive=instance.archive,
             failure=None,
@@ -228,6 +233,9 @@ class Waking:
             raise InstanceBroken(f"The container of {instance.id} went away while it was being started.")
         if observed.state is not ContainerState.RUNNING:
             instance.ready_at = None
+        # Before it runs, so that it never runs with what its address's last owner might do.
+        egress, address = self._context.egress, IPv4Address(str(instance.address))
+        await egress.admit(address, egress.member(address, instance.plan, Egress(instance.egress)))
         if observed.state is ContainerState.PAUSED:
             use = await self._freezer.use(instance.id)
             needs = use.swapped_bytes if use is not None else AWAKE_BYTES
@@ -377,7 +385,8 @@ class Waking:
         return None
 
     def _declared_hash(self, work: Work) -> str | None:
-        if work.instance.address is None or work.instance.plan != work.plan_name:
+        instance = work.instance
+        if instance.address is None or (instance.plan, instance.egress) != (work.plan_name, work.egress):
             return None
         spec = json.dumps(self._context.spec(work.instance).to_config(), sort_keys=True)
         return hashlib.sha256(spec.encode()).hexdigest()

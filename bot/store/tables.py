@@ -14,6 +14,8 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, Integer, LargeBinary, String, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from bot.egress import Egress
+
 # SQLite numbers rows by itself only where the key is a plain INTEGER.
 _Serial = BigInteger().with_variant(Integer(), "sqlite")
 
@@ -166,6 +168,8 @@ class Wish(Base):
     asked_at: Mapped[float]
     #: The person asked that it stays awake until then; None: they did not.
     awake_until: Mapped[float | None]
+    #: A policy of egress for this person that is stricter than their plan's; None: their plan's.
+    egress: Mapped[str | None] = mapped_column(String(8))
 
 
 class Waiting(Base):
@@ -203,6 +207,8 @@ class Instance(Base):
     #: None: not claimed by anybody.
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), unique=True)
     plan: Mapped[str] = mapped_column(String(32))
+    #: The policy of egress that its stack declares.
+    egress: Mapped[Egress] = mapped_column(String(8), default=Egress.OPEN, server_default=Egress.OPEN)
     address: Mapped[str | None] = mapped_column(String(45), unique=True)
     node: Mapped[str] = mapped_column(String(64), default="local")
     image: Mapped[str] = mapped_column(Text)

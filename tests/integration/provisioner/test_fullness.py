@@ -17,6 +17,7 @@ from bot.nudge import Nudge
 from bot.provisioner.archive import Archive
 from bot.provisioner.containers import Containers
 from bot.provisioner.context import ProvisionerContext
+from bot.provisioner.egress import EgressSets
 from bot.provisioner.fullness import Fullness
 from bot.provisioner.stacks import StackManager
 from bot.settings import Settings
@@ -60,6 +61,7 @@ async def fullness(database: Database, settings: Settings, host_facts: HostFacts
         containers=nothing,
         stacks=cast(StackManager, None),
         archive=Archive(settings.state, ArchiveKey(b"a" * 32), nothing),
+        egress=EgressSets(None),
         http=cast(httpx.AsyncClient, None),
     )
     async with database.write() as session:

@@ -20,6 +20,7 @@ from bot.provisioner.archive import Archive
 from bot.provisioner.containers import Containers
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Action, Decision
+from bot.provisioner.egress import EgressSets
 from bot.provisioner.jobs import Job
 from bot.provisioner.resting import Resting
 from bot.provisioner.sleep import WakeAdmission
@@ -107,6 +108,7 @@ async def context(
             stacks=cast(StackManager, machine),
             archive=Archive(settings.state, ArchiveKey(b"a" * 32), containers),
             http=http,
+            egress=EgressSets(None),
         )
 
 

@@ -80,6 +80,8 @@ def instances(draw: st.DrawFn) -> InstanceSpec:
         volumes=draw(folders),
         runtime=draw(st.sampled_from(["runc", "runsc", "crun"])),
         plan=draw(words(string.ascii_lowercase, LOWER + "-", 20)),
+        resolver=draw(st.none() | st.just(IPv4Address("10.86.0.1"))),
+        proxy=draw(st.none() | st.just("10.86.0.1:3128")),
         labels=draw(labels),
     )
 
@@ -88,6 +90,8 @@ def instances(draw: st.DrawFn) -> InstanceSpec:
 def hosts(draw: st.DrawFn) -> HostSpec:
     prefix = draw(st.integers(8, 24))
     number = draw(st.integers(0, (1 << 24) - 1)) | int(IPv4Address("10.0.0.0"))
+    names = st.lists(st.sampled_from(["example.org", ".example.org", "a-b.example.org"]), min_size=1).map(tuple)
+    firewall = draw(st.booleans())
     return HostSpec(
         image=draw(images | st.just("zaki/openclaw:2026.9.6")),
         host_file=draw(st.sampled_from(["/etc/zaki/host.json", "~/state/host.json", "/with a space/ünï"])),
@@ -97,6 +101,9 @@ def hosts(draw: st.DrawFn) -> HostSpec:
         runtime=draw(st.sampled_from(["runc", "runsc"])),
         host_swap_mib=draw(st.none() | st.integers(0, 1 << 24)),
         volumes=draw(folders),
+        firewall=firewall,
+        egress_lists=draw(st.dictionaries(st.sampled_from(["standard", "large"]), names)) if firewall else {},
+        forwarders=tuple(draw(st.lists(st.integers(0, (1 << 32) - 1).map(IPv4Address)))) if firewall else (),
     )
 
 
