@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from bot.cli import demo, doctor_command, env, host, instance, invite, serve, user
+from bot.cli import demo, doctor_command, env, host, instance, invite, schema, serve, user
 from bot.cli.errors import explain
 from bot.cli.output import ExitCode
 
@@ -22,6 +22,7 @@ app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor_command.doctor)
 app.command("env")(env.env)
+app.command("schema")(schema.schema)
 app.add_typer(host.app, name="host")
 app.add_typer(user.app, name="user")
 app.add_typer(instance.app, name="instance")
