@@ -21,6 +21,7 @@ from bot.disk import require_writable
 from bot.hostfacts import HostFacts, host_file
 from bot.listeners import listen, passed_sockets, url_of
 from bot.nudge import Nudge
+from bot.servicemanager import ServiceManager
 from bot.settings import Settings, SettingsError, split_listen
 from bot.store import Database
 
@@ -185,12 +186,17 @@ async def serve(settings: Settings, role: Role | None = None) -> None:
     """Run until SIGINT or SIGTERM."""
     raise_file_limit()
     service = Service(settings, role)
+    manager = ServiceManager()
     with stop_signals() as stop:
         await service.startup()
+        watching = asyncio.create_task(manager.keep_watch(), name="watchdog")
         try:
             log.info(service.describe())
+            manager.ready(service.describe())
             await service.main_loop(stop)
         finally:
+            manager.stopping()
+            watching.cancel()
             await service.shutdown()
     log.info("Zaki stopped; instances keep running.")
 

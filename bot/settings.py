@@ -179,9 +179,12 @@ def split_listen(value: str) -> tuple[str, int]:
 
 
 def load_settings(**overrides: object) -> Settings:
-    """The settings from the environment and `.env`; raises :class:`SettingsError` with one sentence."""
+    """The settings from the environment and `.env`; raises :class:`SettingsError` with one sentence.
+
+    What is in neither is looked for among systemd's credentials, in files named like `zaki_telegram_token`.
+    """
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]
+        return Settings(**{"_secrets_dir": os.environ.get("CREDENTIALS_DIRECTORY"), **overrides})  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         message = first["msg"].removeprefix("Value error, ")

@@ -79,3 +79,11 @@ def test_the_token_is_never_printed(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_database_urls_get_their_driver(given: str, used: str) -> None:
     assert load_settings(database_url=given).effective_database_url == used
+
+
+def test_secrets_may_be_credentials_of_systemd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "zaki_telegram_token").write_text("123:credential\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert load_settings(_env_file=None).require_token() == "123:credential"
+    monkeypatch.setenv("ZAKI_TELEGRAM_TOKEN", "123:environment")
+    assert load_settings(_env_file=None).require_token() == "123:environment"
