@@ -36,6 +36,8 @@ _INSTALL = (Path(__file__).parent / "install.sh").read_text()
 _CHANGE_OVER = (Path(__file__).parent / "release.sh").read_text()
 _VERSION = re.compile(r"[0-9][A-Za-z0-9.+-]{0,63}")
 _LISTEN = re.compile(r"(?:127\.0\.0\.1|\[::1\]):\d{1,5}")
+#: Takes every release away.
+UNINSTALL = f"rm -rf {ROOT} /var/cache/zaki/pip\n"
 #: Where the archive of a release is put.
 ARCHIVE = f"{ROOT}/release.tar.gz.b64"
 _READY_WITHIN_S = range(10, 1801)
@@ -243,7 +245,7 @@ class Installed(pulumi.ComponentResource):
         installed = steps.run(
             "release",
             render_install(release),
-            undo=f"rm -rf {ROOT} /var/cache/zaki/pip\n",
+            undo=UNINSTALL,
             files={ARCHIVE: HostFile(b64encode(release.content).decode())},
             parent=self,
             depends_on=depends_on,

@@ -137,7 +137,7 @@ class Host:
         return await self._step("service", render_change_over(spec), files, "")
 
     async def down(self, given: Release) -> None:
-        undo = render_undo(self.spec(given))
+        undo = render_undo(self.spec(given)) + UNINSTALL
         await asyncio.to_thread(self.system.run, "bash", "-euo", "pipefail", "-c", undo)
 
     def serves(self) -> str:
