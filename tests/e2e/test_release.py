@@ -31,6 +31,7 @@ from bot.store import Database, now
 from bot.store.tables import ContainerState, Instance, Onboarding, User, UserStatus, Wanted, Wish
 from infra.service import (
     ARCHIVE,
+    UNINSTALL,
     Release,
     ServiceSpec,
     render_change_over,
