@@ -170,7 +170,7 @@ def render_undo(spec: TailnetSpec) -> str:
     guard = ""
     if spec.ssh_user is not None:
         guard = f"""\
-{_came_over_tailnet(spec.ssh_user)}
+{came_over_tailnet(spec.ssh_user)}
 if [[ -e $record/joined ]] && came_over_tailnet; then
   fail "This host is managed over the tailnet, which it would leave: set zaki:host_target to another address of it and \
 run \\`zaki host up\\`, then take it off the tailnet."
@@ -206,7 +206,7 @@ def tailnet_files(spec: TailnetSpec) -> dict[str, HostFile]:
     }
 
 
-def _came_over_tailnet(user: str) -> str:
+def came_over_tailnet(user: str) -> str:
     """Bash: whether the last log-in of who manages the host came over the tailnet; it is the one that this runs by."""
     return f"""\
 came_over_tailnet() {{
@@ -292,7 +292,7 @@ def ssh_files(spec: TailnetSpec) -> dict[str, HostFile]:
 def render_ssh_do(user: str) -> str:
     """Close SSH to others where this run came over the tailnet, and leave it open where not."""
     return f"""\
-{_came_over_tailnet(user)}
+{came_over_tailnet(user)}
 apt_install nftables
 systemctl daemon-reload
 if came_over_tailnet; then

@@ -54,13 +54,17 @@ async def keep_webhook(context: FrontContext, api: TelegramApi) -> None:
         await register_webhook(context, api)
         await asyncio.Event().wait()
         return
-    given = None
+    given: bytes | None = None
+    trouble: str | None = None
     while True:
+        present, reason = given, None
         try:
             present = certificate.read_bytes()
         except OSError as error:
-            _log.error("the webhook's certificate cannot be read", file=str(certificate), reason=error.strerror)
-            present = None
+            reason = error.strerror
+        if reason is not None and reason != trouble:
+            _log.error("the webhook's certificate cannot be read", file=str(certificate), reason=reason)
+        trouble = reason
         if present is not None and present != given:
             await register_webhook(context, api, _as_upload(certificate, present))
             given = present

@@ -42,7 +42,7 @@ def test_it_is_an_option() -> None:
 )
 def test_what_cannot_be_used_is_refused_in_a_sentence(values: dict[str, str], reason: str) -> None:
     with pytest.raises(SpecError, match=re.escape(reason)) as refused:
-        read(**values)
+        TailnetSpec.from_config(values, TARGET)
     assert str(refused.value).endswith(".")
     assert "secret\n" not in str(refused.value)
 
