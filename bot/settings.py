@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     telegram_api: str = TELEGRAM_API
     #: Set: Telegram calls `PUBLIC_URL/telegram/webhook`. Unset: long polling.
     public_url: str | None = None
+    #: The webhook's certificate where no authority signed it (PEM, without its key): Telegram is given it.
+    webhook_certificate: Path | None = None
 
     #: Base URL of an OpenAI-compatible API, ending in `/v1`. Unset: the built-in echo model.
     model_url: str | None = None
@@ -120,6 +122,8 @@ class Settings(BaseSettings):
     def _safe_together(self) -> Settings:
         if self.public_url is not None and not self.public_url.startswith("https://") and not self.simulated:
             raise ValueError("ZAKI_PUBLIC_URL must start with https://, because Telegram calls nothing else")
+        if self.webhook_certificate is not None and self.public_url is None:
+            raise ValueError("ZAKI_WEBHOOK_CERTIFICATE needs ZAKI_PUBLIC_URL; set it, or unset both for long polling")
         if self.model_url is None and (self.model is not None or self.model_key is not None):
             raise ValueError(
                 "ZAKI_MODEL and ZAKI_MODEL_KEY need ZAKI_MODEL_URL; set it, or unset them for the echo model"

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from infra.steps import HostFile, render_program
+
 _BOOTED_WITHIN = 60.0
 _CGROUP = Path("/sys/fs/cgroup/systemd")
 
@@ -86,6 +88,31 @@ class Booted:
     def active(self, unit: str) -> bool:
         """Whether a unit is."""
         return self.run("systemctl", "is-active", unit, check=False).stdout.strip() == "active"
+
+
+def step(
+    system: Booted,
+    action: str,
+    name: str,
+    do: str,
+    *,
+    undo: str = "",
+    check: str = "",
+    files: Mapping[str, HostFile],
+    secret: str = "",
+) -> subprocess.CompletedProcess[str]:
+    """`do` or `undo` a step of a host's stack, as the stack runs it."""
+    known = {path: (file.mode, file.owner, str(file.content)) for path, file in files.items()}
+    program = render_program(do, undo=undo, check=check, files=known, secret=secret, provisional_s=None)
+    file = f"/run/zaki-steps/{name}.sh"
+    system.write({file: program})
+    return system.run("bash", "-euo", "pipefail", file, action, name, "token", check=False)
+
+
+def drift(system: Booted, name: str) -> str:
+    """What the check of a step says now, as `infra/look.sh` asks it."""
+    record = f"/var/lib/zaki/steps/{name}"
+    return system.run("bash", "-c", f"record={record} name={name} bash -u {record}/check 2>&1", check=False).stdout
 
 
 @contextmanager

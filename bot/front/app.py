@@ -21,6 +21,7 @@ from bot.front.inbox import DATABASE_ERRORS, Inbox, reason
 from bot.front.ingest import webhook_router
 from bot.front.outbox import Outbox
 from bot.front.polling import Poller
+from bot.front.refused import RefusedLine
 from bot.front.router import Router
 from bot.front.telegram import TelegramApi
 from bot.store.tables import ContainerState, Instance
@@ -48,6 +49,7 @@ class Front:
         self.router = Router(context, self.outbox, lambda: self.models.open, delivery)
         self.announcer = Announcer(context, self.outbox)
         self.inbox = Inbox(context, self.router.wake)
+        self.refused = RefusedLine()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         #: Tasks that are failing now, and why.
         self._failing: dict[str, str] = {}
@@ -61,7 +63,7 @@ class Front:
         if self.context.settings.public_url is None:
             self._keep("polling", Poller(self.api, self.inbox).run)
         else:
-            self._once("webhook", lambda: registration.register_webhook(self.context, self.api))
+            self._keep("webhook", lambda: registration.keep_webhook(self.context, self.api))
         self._once("profile", lambda: registration.describe(self.api))
 
     async def stop(self) -> None:
@@ -125,7 +127,7 @@ class Front:
 def public_app(front: Front) -> FastAPI:
     """What the Internet may reach, behind a TLS proxy: the webhook, and the operator's checks."""
     app = _bare_app(front)
-    app.include_router(webhook_router(front.context, front.inbox))
+    app.include_router(webhook_router(front.context, front.inbox, front.refused))
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -154,9 +156,10 @@ def bridge_app(front: Front) -> FastAPI:
 
 
 def uvicorn_config(app: FastAPI, *, bridge: bool = False) -> uvicorn.Config:
-    """How both apps are served: without access logs, whose paths hold tokens, and believing no proxy's headers.
+    """How both apps are served: without access logs, whose paths hold tokens.
 
-    `bridge`: whoever connects is an instance, whose connections are bounded; the other side has a proxy before it.
+    `bridge`: whoever connects is an instance, whose connections are bounded, and whose headers say nothing of where it
+    calls from. The other side has a TLS proxy before it, on this machine, which says whom it serves.
     """
     return uvicorn.Config(
         app,
@@ -164,7 +167,9 @@ def uvicorn_config(app: FastAPI, *, bridge: bool = False) -> uvicorn.Config:
         ws="none",
         access_log=False,
         log_config=None,
-        proxy_headers=False,
+        proxy_headers=not bridge,
+        # Named, or FORWARDED_ALLOW_IPS in the environment could let anybody speak for others.
+        forwarded_allow_ips=["127.0.0.1", "::1"],
         server_header=False,
         lifespan="off",
         timeout_graceful_shutdown=_GRACE,

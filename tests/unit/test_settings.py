@@ -22,6 +22,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ("changes", "setting"),
     [
         ({"public_url": "http://bot.example.org"}, "ZAKI_PUBLIC_URL"),
+        ({"webhook_certificate": "/etc/zaki/tls/certificate.pem"}, "ZAKI_PUBLIC_URL"),
         ({"public_url": "ftp://bot.example.org"}, "ZAKI_PUBLIC_URL"),
         ({"model": "x"}, "ZAKI_MODEL"),
         ({"model_url": "https://models.example.org/v1"}, "ZAKI_MODEL"),
