@@ -21,6 +21,8 @@ from infra.service import Installed, Service, ServiceSpec
 from infra.spec import HostSpec, is_digest
 from infra.steps import HostFile, Steps
 from infra.swap import declare_swap, declare_swap_there
+from infra.tailnet import KEY, Tailnet, TailnetSpec
+from infra.tls import Tls, TlsSpec
 from infra.ufw import PublicSide, UfwSpec
 
 #: A reader sees the old file or the new one, never a part.
@@ -67,7 +69,10 @@ class HostStack(pulumi.ComponentResource):
         self,
         name: str,
         spec: HostSpec,
+        *,
         service: ServiceSpec | None = None,
+        tls: TlsSpec | None = None,
+        tailnet: TailnetSpec | None = None,
         secrets: Mapping[str, pulumi.Input[str]] = _NO_SECRETS,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
@@ -77,7 +82,9 @@ class HostStack(pulumi.ComponentResource):
             name: Of the stack.
             spec: The host, as far as instances need one.
             service: What of Zaki serves there; None: nothing, somebody starts it by hand.
-            secrets: The values of `service.secrets`.
+            tls: How Telegram reaches it; None: it does not, and is asked.
+            tailnet: What of the host is on a tailnet; None: nothing.
+            secrets: The values of `service.secrets`, and the tailnet's key.
             opts: Of the component.
         """
         super().__init__("zaki:index:HostStack", name, None, opts)
@@ -93,15 +100,20 @@ class HostStack(pulumi.ComponentResource):
         else:
             ready = [declare_bridge_there(spec, steps, self, ready), *declare_swap_there(spec, steps, self, ready)]
             self.network = pulumi.Output.from_input(spec.network)
+        options = pulumi.ResourceOptions(parent=self)
         if service is not None:
-            options = pulumi.ResourceOptions(parent=self)
             ready = [Installed("release", service.release, spec.image, steps, depends_on=ready, opts=options).ready]
         self.facts = pulumi.Output.all(network=self.network, image=image).apply(
             lambda known: _facts(spec, known["network"], known["image"])
         )
         ready = [_told(spec, self.facts, steps, self, ready)]
         if service is not None:
-            Service("service", service, steps, secrets, depends_on=ready, opts=pulumi.ResourceOptions(parent=self))
+            ready = [Service("service", service, steps, secrets, depends_on=ready, opts=options).ready]
+        # Nothing waits for a certificate, for which somebody else's name server has to be right.
+        if tls is not None:
+            Tls("tls", tls, steps, depends_on=ready, opts=options)
+        if tailnet is not None:
+            Tailnet("tailnet", tailnet, steps, secrets[KEY], target=spec.target, depends_on=ready, opts=options)
         self.register_outputs({"network": self.network, "facts": self.facts})
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pulumi
 
 from infra import checks
@@ -13,6 +11,8 @@ from infra.host import HostStack
 from infra.instance import UserInstance
 from infra.service import ServiceSpec
 from infra.spec import HostSpec, InstanceSpec
+from infra.tailnet import KEY, TailnetSpec
+from infra.tls import TlsSpec
 from infra.units import SECRETS
 
 __all__ = ["is_refusal", "main"]
@@ -31,8 +31,11 @@ def main() -> None:
             _declare_instance(stack, InstanceSpec.from_config(config))
         else:
             spec = HostSpec.from_config(config)
-            secrets = {name: value for name in SECRETS if (value := config.get_secret(name)) is not None}
-            _declare_host(stack, spec, ServiceSpec.from_config(config, spec, frozenset(secrets)), secrets)
+            secrets = {name: value for name in (*SECRETS, KEY) if (value := config.get_secret(name)) is not None}
+            tls, tailnet = TlsSpec.from_config(config), TailnetSpec.from_config(config, spec.target)
+            told = tls.settings if tls is not None else {}
+            service = ServiceSpec.from_config(config, spec, frozenset(secrets) & SECRETS.keys(), told)
+            _export_host(HostStack(stack, spec, service=service, tls=tls, tailnet=tailnet, secrets=secrets), spec)
     except SpecError as error:
         raise pulumi.RunError(str(error)) from None
 
@@ -47,10 +50,7 @@ def _declare_instance(stack: str, spec: InstanceSpec) -> None:
     pulumi.export("image", spec.image)
 
 
-def _declare_host(
-    stack: str, spec: HostSpec, service: ServiceSpec | None, secrets: Mapping[str, pulumi.Output[str]]
-) -> None:
-    host = HostStack(stack, spec, service, secrets)
+def _export_host(host: HostStack, spec: HostSpec) -> None:
     pulumi.export("network", host.network)
     pulumi.export("facts", host.facts)
     pulumi.export("host_file", spec.host_file)

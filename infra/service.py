@@ -140,13 +140,16 @@ class ServiceSpec:
             raise SpecError(str(error)) from None
 
     @classmethod
-    def from_config(cls, config: Configuration, host: HostSpec, given: frozenset[str]) -> ServiceSpec | None:
+    def from_config(
+        cls, config: Configuration, host: HostSpec, given: frozenset[str], told: Mapping[str, str]
+    ) -> ServiceSpec | None:
         """Read what serves on a host; None where no release is named, and the host only holds instances.
 
         Args:
             config: Where everything but secrets is read from.
             host: The host.
             given: Names of the secrets that are set.
+            told: Settings that come of how the host is reached; those of the configuration go before them.
 
         Raises:
             SpecError: A value is missing or cannot be used.
@@ -162,7 +165,7 @@ class ServiceSpec:
         return cls(
             release=Release.read(Path(values.text("release")).expanduser()),
             gateway=host.gateway,
-            settings=values.mapping("settings"),
+            settings={**told, **values.mapping("settings")},
             secrets=given,
             keep_data=values.boolean("keep_data", default=True),
             ready_within_s=values.integer("ready_within_s", 120),

@@ -36,6 +36,10 @@ _KEY = re.compile(r"[!-~]{8,512}")
 _REPOSITORY = re.compile(r"https?://[A-Za-z0-9.:/_-]+")
 
 
+#: What its secret is called in the configuration.
+KEY = "tailscale_key"
+
+
 @dataclass(frozen=True, slots=True)
 class TailnetSpec:
     """What of a host is on the tailnet."""
@@ -75,7 +79,7 @@ class TailnetSpec:
                     "be reached from nowhere."
                 )
             return None
-        key = config.get("tailscale_key")
+        key = config.get(KEY)
         if not key:
             raise SpecError(
                 f"{PROJECT}:tailscale_key is unset, and without an auth key the host does not get onto the tailnet; "
