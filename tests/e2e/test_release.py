@@ -20,7 +20,6 @@ import pytest
 
 from bot.cli.releasing import build_release
 from bot.credentials import FrontKey, load_key
-from bot.demo.settings import free_port
 from bot.provisioner.openclaw import GatewayConfig, Owner, render_config
 from bot.standins.instance import InstanceConfig, StandInInstance
 from bot.standins.telegram import SimulatorClient, SimulatorConfig, create_app, running
@@ -31,6 +30,7 @@ from infra.service import Release, ServiceSpec, render_change_over, render_files
 from infra.steps import render_program
 from infra.units import FRONT
 from tests.booted import Booted, booted
+from tests.ports import free_port
 
 PROJECT = Path(__file__).parents[2]
 TOKEN = "123456789:AAtests-only-not-a-real-token-000000"
@@ -98,8 +98,8 @@ class Host:
 
     system: Booted
     telegram: str
-    public: str = field(default_factory=lambda: f"127.0.0.1:{free_port('127.0.0.1', 0)}")
-    bridge_port: int = field(default_factory=lambda: free_port("127.0.0.1", 0))
+    public: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
+    bridge_port: int = field(default_factory=free_port)
 
     def spec(self, given: Release) -> ServiceSpec:
         settings = {"TELEGRAM_API": self.telegram, "PUBLIC_URL": f"http://{self.public}", "POOL": "0"}

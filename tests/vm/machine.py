@@ -17,6 +17,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_port
+
 PROJECT = Path(__file__).parents[2]
 #: Emulated, it boots and does everything else about ten times slower than a machine.
 PATIENCE_S = 300.0
@@ -261,14 +263,6 @@ def running_vm(disk: Disk, agent: Agent, folder: Path) -> Iterator[Vm]:
         yield vm
     finally:
         vm.stop()
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def missing_tools() -> list[str]:

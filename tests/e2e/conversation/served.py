@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -23,6 +22,7 @@ from bot.standins.telegram import SimulatorClient
 from bot.store import Database
 from bot.store.tables import Instance, TimelineEntry, User
 from bot.timeline import Stage
+from tests.ports import free_port
 
 PROGRAM = Path(sys.executable).parent / "zaki"
 TOKEN = "123456789:AAreal-token-that-no-instance-may-see0"
@@ -174,10 +174,3 @@ class ServedZaki:
                 process.send_signal(number)
         for process in ending:
             process.wait(60)
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
