@@ -48,17 +48,18 @@ class FirewallSpec:
     #: Resolvers that the proxy's and the resolver's users may ask even at refused addresses.
     resolvers: Sequence[IPv4Address] = ()
     #: Users who, besides root, may open connections to instances; they need not exist yet.
-    speakers: Sequence[str] = ("zaki-front", "zaki-provisioner")
+    speakers: Sequence[str] = ("zaki-front",)
     #: Users who reach the internet on behalf of instances, and nothing but the internet.
     fetchers: Sequence[str] = ("zaki-proxy", "zaki-resolver")
-    #: Who keeps the file of members.
-    provisioner: str = "zaki-provisioner"
     #: Limits of one instance: open connections, new ones a second (and at once), kB a second each way (and at once).
     connections: int = 256
     new_connections: int = 50
     new_at_once: int = 200
     rate_kbytes: int = 12_500
     burst_kbytes: int = 4_096
+    #: New connections to SSH from one address outside, a minute and at once. UFW's own limit, six in half a minute,
+    #: would stop an `up`, which opens one for each of its steps.
+    logins: int = 60
     folder: str = FOLDER
     run: str = RUN
     refused: Sequence[IPv4Network] = field(default=REFUSED)
@@ -76,7 +77,7 @@ class FirewallSpec:
 
 
 def render_table(spec: FirewallSpec) -> str:
-    """The `inet` table; expects the definitions `speakers` and `fetchers` (sets of uids) before it."""
+    """The `inet` table; expects definitions before it: `speakers` and `fetchers` (sets of uids), `ssh` (ports)."""
     bridge, size = f'"{spec.bridge}"', spec.subnet.num_addresses
     proxy = ""
     if spec.proxy_ports:
@@ -97,6 +98,8 @@ table {TABLE} {{
   set fresh {{ type ipv4_addr; size {size}; flags dynamic,timeout; timeout 1m; }}
   set sent {{ type ipv4_addr; size {size}; flags dynamic,timeout; timeout 1m; }}
   set received {{ type ipv4_addr; size {size}; flags dynamic,timeout; timeout 1m; }}
+  set logins {{ type ipv4_addr; size 65536; flags dynamic,timeout; timeout 1m; }}
+  set logins6 {{ type ipv6_addr; size 65536; flags dynamic,timeout; timeout 1m; }}
 
   chain refuse {{
     meta l4proto tcp reject with tcp reset
@@ -120,13 +123,20 @@ burst {spec.new_at_once} packets }} drop
 
   chain input {{
     type filter hook input priority filter - 10; policy accept;
-    iifname != {bridge} accept
+    iifname != {bridge} goto from_outside
     jump from_instance
     ct direction reply ct state established,related accept
     ip daddr {spec.gateway} tcp dport {spec.port} accept
 {proxy}\
     ip daddr {spec.gateway} meta l4proto {{ tcp, udp }} th dport 53 ip saddr @egress_open accept
     goto refuse
+  }}
+
+  chain from_outside {{
+    tcp dport != $ssh accept
+    ct state != new accept
+    update @logins {{ ip saddr limit rate over {spec.logins}/minute burst {spec.logins} packets }} drop
+    update @logins6 {{ ip6 saddr limit rate over {spec.logins}/minute burst {spec.logins} packets }} drop
   }}
 
   chain forward {{
@@ -217,11 +227,15 @@ uids() {{ # USER... : the uids of those that exist
   for user in "$@"; do id -u -- "$user" 2>/dev/null || true; done
 }}
 
+# Where sshd listens; one that cannot say it yet has its usual port.
+ssh_ports() {{ {{ sshd -T 2>/dev/null || echo port 22; }} | awk '$1 == "port" {{ print $2 }}'; }}
+
 set_of() {{ paste -sd, | sed 's/.*/{{ & }}/'; }}
 
 definitions() {{
   printf 'define speakers = %s\\n' "$({{ echo 0; uids {speakers}; }} | set_of)"
   printf 'define fetchers = %s\\n' "$({{ echo {_NO_UID}; uids {fetchers}; }} | set_of)"
+  printf 'define ssh = %s\\n' "$(ssh_ports | set_of)"
 }}
 
 rules() {{ definitions && cat "$tables/firewall.nft"; }}
@@ -271,10 +285,6 @@ as_loaded() {{
 }}
 
 install -d -m 0755 "$run" "$run/{MEMBERS.rpartition("/")[0]}"
-# The provisioner's user may come later than this program.
-if [[ $(stat -c %U "$run/{MEMBERS.rpartition("/")[0]}") == root ]] && id -u -- {spec.provisioner} >/dev/null 2>&1; then
-  chown {spec.provisioner}: "$run/{MEMBERS.rpartition("/")[0]}"
-fi
 # Nobody changes members between our reading their file and the kernel's having them.
 exec 9<"$run/{MEMBERS.rpartition("/")[0]}"
 flock 9

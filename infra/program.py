@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pulumi
 
 from infra import checks
@@ -9,7 +11,9 @@ from infra.checks import is_refusal
 from infra.configuration import PROJECT, SpecError
 from infra.host import HostStack
 from infra.instance import UserInstance
+from infra.service import ServiceSpec
 from infra.spec import HostSpec, InstanceSpec
+from infra.units import SECRETS
 
 __all__ = ["is_refusal", "main"]
 
@@ -26,7 +30,9 @@ def main() -> None:
         if stack.startswith("u-"):
             _declare_instance(stack, InstanceSpec.from_config(config))
         else:
-            _declare_host(stack, HostSpec.from_config(config))
+            spec = HostSpec.from_config(config)
+            secrets = {name: value for name in SECRETS if (value := config.get_secret(name)) is not None}
+            _declare_host(stack, spec, ServiceSpec.from_config(config, spec, frozenset(secrets)), secrets)
     except SpecError as error:
         raise pulumi.RunError(str(error)) from None
 
@@ -41,8 +47,10 @@ def _declare_instance(stack: str, spec: InstanceSpec) -> None:
     pulumi.export("image", spec.image)
 
 
-def _declare_host(stack: str, spec: HostSpec) -> None:
-    host = HostStack(stack, spec)
+def _declare_host(
+    stack: str, spec: HostSpec, service: ServiceSpec | None, secrets: Mapping[str, pulumi.Output[str]]
+) -> None:
+    host = HostStack(stack, spec, service, secrets)
     pulumi.export("network", host.network)
     pulumi.export("facts", host.facts)
     pulumi.export("host_file", spec.host_file)

@@ -1,6 +1,6 @@
-# Installs a release of Zaki beside the one that serves, changes over to it, and goes back where it does not become ready.
-# May be stopped anywhere: the next run goes on. After the variables that say which: version, archive (base64 of a
-# tar.gz), ready_within (seconds), public (host:port), credentials (words for systemd-run).
+# Changes over to a release of Zaki that is installed, and goes back where it does not become ready. May be stopped
+# anywhere: the next run goes on. After the variables that say which: version, ready_within (seconds), public (host:port),
+# credentials (words for systemd-run).
 
 root=/opt/zaki
 releases=$root/releases
@@ -14,24 +14,6 @@ serves() { basename "$(readlink "$root/$1" 2>/dev/null)" 2>/dev/null || true; } 
 point() { # current|previous VERSION
   ln -sfn "releases/$2" "$root/.$1"
   mv --no-target-directory "$root/.$1" "$root/$1"
-}
-
-# Packages come from the index that pip is set to here (/etc/pip.conf), and only as the release's hashes say.
-install_release() {
-  local python=$release/venv/bin/python
-  [[ ! -e $release/complete ]] || return 0
-  rm -rf "$release"
-  mkdir -p "$release" /var/cache/zaki
-  base64 --decode "$archive" | tar --extract --gzip --no-same-owner --directory "$release"
-  python3 -m venv "$release/venv" ||
-    fail "This host cannot make a Python environment: install Debian's python3-venv, then run \`zaki host up\` again."
-  "$python" -m pip --quiet --disable-pip-version-check --cache-dir /var/cache/zaki/pip install \
-    --require-hashes --only-binary :all: --requirement "$release/requirements.txt" ||
-    fail "Zaki's packages could not be installed: see the lines above, and check this host's network and /etc/pip.conf."
-  "$python" -m pip --quiet --disable-pip-version-check install --no-deps --no-index "$release"/*.whl
-  "$release/venv/bin/zaki" --help >/dev/null
-  sync -f "$release"
-  touch "$release/complete"
 }
 
 # A command of the release, with the settings and credentials of its services.
@@ -152,7 +134,6 @@ change_over() {
 systemctl daemon-reload
 systemd-sysusers /etc/sysusers.d/zaki.conf
 systemd-tmpfiles --create /etc/tmpfiles.d/zaki.conf
-install_release
 change_over
 systemctl enable --quiet "${sockets[@]}" "${services[@]}"
 systemctl enable --quiet --now zaki-doctor.timer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from ipaddress import IPv4Address
@@ -14,7 +14,8 @@ from types import MappingProxyType
 
 import pulumi
 
-from infra.configuration import SpecError
+from infra.configuration import PROJECT, Configuration, SpecError, Values
+from infra.spec import INSTANCE_LABEL, VOLUMES, HostSpec
 from infra.steps import HostFile, Steps
 from infra.units import (
     CREDENTIALS,
@@ -31,10 +32,14 @@ from infra.units import (
     render_units,
 )
 
+_INSTALL = (Path(__file__).parent / "install.sh").read_text()
 _CHANGE_OVER = (Path(__file__).parent / "release.sh").read_text()
 _VERSION = re.compile(r"[0-9][A-Za-z0-9.+-]{0,63}")
 _LISTEN = re.compile(r"(?:127\.0\.0\.1|\[::1\]):\d{1,5}")
-_ARCHIVE = f"{ROOT}/release.tar.gz.b64"
+#: Takes every release away.
+UNINSTALL = f"rm -rf {ROOT} /var/cache/zaki/pip\n"
+#: Where the archive of a release is put.
+ARCHIVE = f"{ROOT}/release.tar.gz.b64"
 _READY_WITHIN_S = range(10, 1801)
 
 #: Each secret is encrypted with the host's own key, so that a copy of the disk's files alone does not give it away. One
@@ -108,8 +113,10 @@ class ServiceSpec:
     bridge_port: int = 8081
     #: Seconds that a new version gets to become ready, before the one before it serves again.
     ready_within_s: int = 120
-    #: Whether messages, keys and archives outlive the stack.
+    #: Whether messages, keys, archives and what instances have outlive the stack.
     keep_data: bool = True
+    #: Where the disks of instances are.
+    volumes: str = VOLUMES
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", MappingProxyType(dict(self.settings)))
@@ -132,6 +139,36 @@ class ServiceSpec:
         except ValueError as error:
             raise SpecError(str(error)) from None
 
+    @classmethod
+    def from_config(cls, config: Configuration, host: HostSpec, given: frozenset[str]) -> ServiceSpec | None:
+        """Read what serves on a host; None where no release is named, and the host only holds instances.
+
+        Args:
+            config: Where everything but secrets is read from.
+            host: The host.
+            given: Names of the secrets that are set.
+
+        Raises:
+            SpecError: A value is missing or cannot be used.
+        """
+        values = Values(config)
+        if config.get("release") is None:
+            if "telegram_token" in given:
+                raise SpecError(
+                    f"{PROJECT}:telegram_token is set and {PROJECT}:release is not; run `zaki host up --stack`, or set "
+                    "it to the archive that `zaki host release` makes."
+                )
+            return None
+        return cls(
+            release=Release.read(Path(values.text("release")).expanduser()),
+            gateway=host.gateway,
+            settings=values.mapping("settings"),
+            secrets=given,
+            keep_data=values.boolean("keep_data", default=True),
+            ready_within_s=values.integer("ready_within_s", 120),
+            volumes=host.volumes or VOLUMES,
+        )
+
 
 class Service(pulumi.ComponentResource):
     """The services of one host; `ready` is there once they serve."""
@@ -144,6 +181,8 @@ class Service(pulumi.ComponentResource):
         spec: ServiceSpec,
         steps: Steps,
         secrets: Mapping[str, pulumi.Input[str]],
+        *,
+        depends_on: Sequence[pulumi.Resource] = (),
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Declare them.
@@ -153,7 +192,8 @@ class Service(pulumi.ComponentResource):
             spec: What they are.
             steps: The machine.
             secrets: The values of `spec.secrets`.
-            opts: Of the component; Docker and the bridge should be there before.
+            depends_on: The release, Docker, the bridge and the host's facts.
+            opts: Of the component.
         """
         super().__init__("zaki:index:Service", name, None, opts)
         sealed = steps.run(
@@ -162,14 +202,59 @@ class Service(pulumi.ComponentResource):
             undo=f"rm -rf {CREDENTIALS}",
             secret=pulumi.Output.json_dumps({f"zaki_{key}": secrets[key] for key in sorted(spec.secrets)}),
             parent=self,
+            depends_on=depends_on,
         )
         self.ready = steps.run(
             "service",
             render_change_over(spec),
             undo=render_undo(spec),
+            check=render_check(spec),
             files={path: HostFile(text, mode) for path, (text, mode) in render_files(spec).items()},
             parent=self,
             depends_on=[sealed],
+        )
+        self.register_outputs({})
+
+
+class Installed(pulumi.ComponentResource):
+    """A release on a host, with the tools that it works with; nothing of it runs yet."""
+
+    ready: pulumi.Resource
+
+    def __init__(
+        self,
+        name: str,
+        release: Release,
+        image: str,
+        steps: Steps,
+        *,
+        depends_on: Sequence[pulumi.Resource] = (),
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """Declare it.
+
+        Args:
+            name: Of the component.
+            release: What is installed.
+            image: What instances run; the release brings its own, under the name that it has for it.
+            steps: The machine.
+            depends_on: Docker, and what has to be there besides.
+            opts: Of the component.
+        """
+        super().__init__("zaki:index:Installed", name, None, opts)
+        installed = steps.run(
+            "release",
+            render_install(release),
+            undo=UNINSTALL,
+            files={ARCHIVE: HostFile(b64encode(release.content).decode())},
+            parent=self,
+            depends_on=depends_on,
+        )
+        self.ready = steps.run(
+            "tools",
+            render_tools(release, image),
+            parent=self,
+            depends_on=[installed],
         )
         self.register_outputs({})
 
@@ -184,33 +269,81 @@ def render_files(spec: ServiceSpec) -> dict[str, tuple[str, int]]:
     texts = render_units(spec.listen, spec.gateway, spec.bridge_port, spec.secrets)
     files = {path: (text, 0o755 if "/bin/" in path else 0o644) for path, text in texts.items()}
     files[SETTINGS] = (render_settings(spec.settings), 0o644)
-    files[_ARCHIVE] = (b64encode(spec.release.content).decode(), 0o644)
     return files
+
+
+def render_install(release: Release) -> str:
+    """The step that installs a release, with its file already there."""
+    values = {"version": release.version, "archive": ARCHIVE}
+    return _assigned(values) + "apt_install python3-venv\n" + _INSTALL
+
+
+def render_tools(release: Release, image: str) -> str:
+    """The step that brings what the release works with: the engine, restic, and the image where it is the release's."""
+    return f"""\
+apt_install ca-certificates curl debootstrap e2fsprogs restic
+XDG_CACHE_HOME=/var/cache HOME=/root {ROOT}/releases/{release.version}/scripts/setup tools {shlex.quote(image)} ||
+  fail "What Zaki works with could not be brought to this host: see the lines above, and /var/cache/zaki/log there."
+"""
 
 
 def render_change_over(spec: ServiceSpec) -> str:
     """The step that installs the release, starts it, and goes back where it does not become ready."""
     values = {
         "version": spec.release.version,
-        "archive": _ARCHIVE,
         "ready_within": str(spec.ready_within_s),
         "public": spec.listen,
         "credentials": as_properties(spec.secrets).strip(),
     }
-    return (
-        "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
-        + "apt_install python3-venv\n"
-        + _CHANGE_OVER
-    )
+    return _assigned(values) + _CHANGE_OVER
+
+
+def render_check(spec: ServiceSpec) -> str:
+    """Says which of the services is not as the step left it."""
+    return f"""\
+for unit in {" ".join([*SOCKETS, PROVISIONER, FRONT, *TIMERS])}; do
+  systemctl --quiet is-enabled "$unit" || echo "$unit is not started at boot"
+  systemctl --quiet is-active "$unit" || echo "$unit does not run"
+done
+[[ $(readlink {ROOT}/current) == releases/{spec.release.version} ]] ||
+  echo "Zaki {spec.release.version} is not what serves"
+"""
 
 
 def render_undo(spec: ServiceSpec) -> str:
     """Takes the services away; what they keep stays unless the specification says otherwise."""
     units = " ".join([*TIMERS, FRONT, PROVISIONER, *SOCKETS])
-    lines = [
-        f"systemctl disable --now {units} || true",
-        f"rm -rf {ROOT} /var/cache/zaki/pip",
-    ]
-    if not spec.keep_data:
-        lines += [f"rm -rf {STATE}", "userdel zaki-front || true", "groupdel zaki || true"]
-    return "\n".join(lines) + "\n"
+    gone = (
+        ""
+        if spec.keep_data
+        else f"""\
+docker ps --all --quiet --filter label={INSTANCE_LABEL} | xargs --no-run-if-empty docker rm --force >/dev/null
+docker volume ls --quiet --filter label={INSTANCE_LABEL} | xargs --no-run-if-empty docker volume rm >/dev/null
+"""
+    )
+    nothing_kept = (
+        ""
+        if spec.keep_data
+        else f"""\
+rm -rf --one-file-system {STATE} {spec.volumes}
+userdel zaki-front || true
+groupdel zaki || true
+"""
+    )
+    return f"""\
+systemctl disable --now {units} || true
+rm -f {ROOT}/current {ROOT}/previous {ROOT}/addresses {ROOT}/settings
+# Docker stops none that is frozen.
+for container in $(docker ps --quiet --filter label={INSTANCE_LABEL}); do
+  docker unpause "$container" >/dev/null 2>&1 || true
+  docker stop --time 20 "$container" >/dev/null
+done
+{gone}\
+findmnt --noheadings --raw --output TARGET | {{ grep "^{spec.volumes}/" || true; }} | while read -r place; do
+  umount "$place"
+done
+{nothing_kept}"""
+
+
+def _assigned(values: Mapping[str, str]) -> str:
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())

@@ -11,10 +11,12 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from types import MappingProxyType
 
-from infra.configuration import PROJECT, Configuration, SpecError
+from infra.configuration import NONE, PROJECT, Configuration, SpecError, Values
 from infra.disk import Disk, is_folder
 from infra.target import Target
 
+#: Where the disks of instances are, unless a host says otherwise.
+VOLUMES = "/var/lib/zaki/volumes"
 #: An OpenClaw gateway is killed by its own first turn below this.
 MEMORY_FLOOR_MIB = 1280
 
@@ -77,7 +79,6 @@ _SWAP_CEILING_MIB = 1 << 24
 #: A value that the machine itself decides about.
 _AUTO = "auto"
 #: Where nobody can mount anything: volumes without a limit.
-_NONE = "none"
 _PIDS = range(64, 32769)
 
 
@@ -189,7 +190,7 @@ class InstanceSpec:
         Raises:
             SpecError: A value is missing or cannot be used.
         """
-        values = _Values(config)
+        values = Values(config)
         return cls(
             id=values.text("id"),
             address=values.address("address"),
@@ -201,7 +202,7 @@ class InstanceSpec:
             pids=values.integer("pids", 512),
             disk_mib=values.integer("disk_mib", 2048),
             inodes=values.integer("inodes", 200_000),
-            volumes=values.folder("volumes", _NONE),
+            volumes=values.folder("volumes", NONE),
             runtime=values.text("runtime", "runc"),
             plan=values.text("plan", "standard"),
             resolver=values.address("resolver") if config.get("resolver") is not None else None,
@@ -226,7 +227,7 @@ class InstanceSpec:
             pids=str(self.pids),
             disk_mib=str(self.disk_mib),
             inodes=str(self.inodes),
-            volumes=_NONE if self.volumes is None else self.volumes,
+            volumes=NONE if self.volumes is None else self.volumes,
             runtime=self.runtime,
             plan=self.plan,
             labels=json.dumps(dict(self.labels), sort_keys=True),
@@ -255,7 +256,7 @@ class HostSpec:
     #: Whether the machine itself is made ready for instances: Docker Engine, SSH, updates. One behind SSH always is.
     harden: bool = False
     #: Folder for the disks of instances, root's alone; None: their volumes are plain ones, without a limit.
-    volumes: str | None = "/var/lib/zaki/volumes"
+    volumes: str | None = VOLUMES
     #: Whether the host gets the firewall of instances, with the proxy and the resolver that their policies need.
     firewall: bool = False
     #: By plan: the names that its instances reach under the policy `list`, one that begins with a dot with all below.
@@ -295,10 +296,9 @@ class HostSpec:
             )
         if self.target is not None:
             object.__setattr__(self, "harden", True)
+            object.__setattr__(self, "firewall", True)
             if not self.host_file.startswith("/"):
                 raise SpecError(f"host_file is {self.host_file}; on a host behind SSH give an absolute path.")
-            if not is_digest(self.image):
-                raise SpecError(f"image is {self.image}; on a host behind SSH give its id or digest, sha256:…")
 
     @property
     def gateway(self) -> IPv4Address:
@@ -322,7 +322,7 @@ class HostSpec:
         Raises:
             SpecError: A value is missing or cannot be used.
         """
-        values = _Values(config)
+        values = Values(config)
         return cls(
             image=values.text("image"),
             host_file=values.text("host_file"),
@@ -334,7 +334,7 @@ class HostSpec:
             host_swap_mib=None if values.text("host_swap_mib", _AUTO) == _AUTO else values.integer("host_swap_mib", 0),
             target=Target.from_config(config),
             harden=values.boolean("host_harden"),
-            volumes=values.folder("volumes", "/var/lib/zaki/volumes"),
+            volumes=values.folder("volumes", VOLUMES),
             firewall=values.boolean("firewall"),
             egress_lists={plan: tuple(names.split()) for plan, names in values.mapping("egress_lists").items()},
             forwarders=values.addresses("forwarders"),
@@ -352,7 +352,7 @@ class HostSpec:
                 docker_range=str(self.docker_part),
                 runtime=self.runtime,
                 host_swap_mib=_AUTO if self.host_swap_mib is None else str(self.host_swap_mib),
-                volumes=_NONE if self.volumes is None else self.volumes,
+                volumes=NONE if self.volumes is None else self.volumes,
             )
             | self._firewall_config()
             | self._machine_config()
@@ -374,70 +374,6 @@ class HostSpec:
         )
 
 
-class _Values:
-    """Looks values up and turns them into their types; every failure is a sentence that names the key."""
-
-    def __init__(self, config: Configuration) -> None:
-        self._config = config
-
-    def text(self, key: str, default: str | None = None) -> str:
-        value = self._config.get(key)
-        if value is None:
-            value = default
-        if value is None:
-            raise SpecError(f"{PROJECT}:{key} is unset; set it in the stack's configuration.")
-        return value
-
-    def integer(self, key: str, default: int) -> int:
-        text = self.text(key, str(default))
-        if not re.fullmatch(r"\d{1,9}", text):
-            raise SpecError(f"{PROJECT}:{key} is {text!r}; give a whole number.")
-        return int(text)
-
-    def boolean(self, key: str) -> bool:
-        text = self.text(key, "false")
-        if text not in ("true", "false"):
-            raise SpecError(f"{PROJECT}:{key} is {text!r}; give true or false.")
-        return text == "true"
-
-    def addresses(self, key: str) -> tuple[IPv4Address, ...]:
-        text = self.text(key, "")
-        try:
-            return tuple(map(IPv4Address, text.split()))
-        except ValueError:
-            raise SpecError(f"{PROJECT}:{key} is {text!r}; give IPv4 addresses with spaces between them.") from None
-
-    def address(self, key: str) -> IPv4Address:
-        text = self.text(key)
-        try:
-            return IPv4Address(text)
-        except ValueError:
-            raise SpecError(f"{PROJECT}:{key} is {text!r}; give an IPv4 address.") from None
-
-    def network(self, key: str) -> IPv4Network | None:
-        text = self._config.get(key)
-        if text is None:
-            return None
-        try:
-            return IPv4Network(text)
-        except ValueError:
-            raise SpecError(f"{PROJECT}:{key} is {text!r}; give an IPv4 network, for example 10.86.0.0/16.") from None
-
-    def folder(self, key: str, default: str) -> str | None:
-        text = self.text(key, default)
-        return None if text == _NONE else text
-
-    def mapping(self, key: str) -> dict[str, str]:
-        text = self.text(key, "{}")
-        try:
-            found = json.loads(text)
-        except ValueError:
-            found = None
-        if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-            raise SpecError(f'{PROJECT}:{key} is {text!r}; give a JSON object of texts, for example {{"a": "b"}}.')
-        return found
-
-
 def _match(pattern: re.Pattern[str], name: str, value: str, wanted: str) -> None:
     if not pattern.fullmatch(value):
         raise SpecError(f"{name} is {value!r}; give {wanted}.")
@@ -445,7 +381,7 @@ def _match(pattern: re.Pattern[str], name: str, value: str, wanted: str) -> None
 
 def _match_folder(name: str, value: str | None) -> None:
     if value is not None and not is_folder(value):
-        raise SpecError(f"{name} is {value!r}; give an absolute path without `..`, or {_NONE}.")
+        raise SpecError(f"{name} is {value!r}; give an absolute path without `..`, or {NONE}.")
 
 
 def _last_part(subnet: IPv4Network) -> IPv4Network:

@@ -29,23 +29,24 @@ class UfwSpec:
     gateway: IPv4Address
     #: What instances may reach there: whom, is for the firewall of instances to say.
     instance_ports: Sequence[int]
-    ssh_port: int = 22
     #: Whether somebody must reach port 80: Caddy, where it proves by HTTP whose the name is.
     http: bool = False
     folder: str = "/var/lib/zaki/ufw"
 
     @classmethod
-    def of(cls, host: HostSpec, ssh_port: int = 22, *, http: bool = False) -> UfwSpec:
+    def of(cls, host: HostSpec, *, http: bool = False) -> UfwSpec:
         """The public side of a declared host."""
         ports = (8081, *host.proxy_ports.values())
-        return cls(bridge=host.bridge, gateway=host.gateway, instance_ports=ports, ssh_port=ssh_port, http=http)
+        return cls(bridge=host.bridge, gateway=host.gateway, instance_ports=ports, http=http)
 
 
 def render_rules(spec: UfwSpec) -> list[str]:
-    """The rules in their order, as `ufw show added` prints them; SSH is always the first."""
+    """The rules in their order, as `ufw show added` prints them; those for SSH come before them.
+
+    SSH is limited by the firewall's own table (`infra/firewall.py`) and by fail2ban.
+    """
     inside = f"allow in on {spec.bridge} to {spec.gateway} port"
     return [
-        f"limit {spec.ssh_port}/tcp",
         "allow 443/tcp",
         *(["allow 80/tcp"] if spec.http else []),
         *(f"{inside} {port} proto tcp" for port in spec.instance_ports),
@@ -57,17 +58,25 @@ def render_rules(spec: UfwSpec) -> list[str]:
 
 def render_program(spec: UfwSpec) -> str:
     """The program that keeps them: `apply`, `status` or `remove`."""
-    rules = "\n".join(render_rules(spec))
+    first, *_ = rules = render_rules(spec)
+    listed = "\n".join(rules)
     return f"""\
 #!/bin/bash
 # The public side of a Zaki host: `apply` its rules, tell their `status`, `remove` them.
 set -euo pipefail
 export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
 before={spec.folder}
-rules=$(cat <<'RULES'
-{rules}
+# Wherever sshd listens, which is not where the way from outside has to begin.
+rules=$(
+  sshd -T | awk '$1 == "port" {{ print "allow " $2 "/tcp" }}'
+  cat <<'RULES'
+{listed}
 RULES
 )
+if [[ $rules != allow\\ *$'\n'"{first}"* ]]; then
+  echo "sshd does not say where it listens: try \\`sshd -T\\` on this host." >&2
+  exit 1
+fi
 
 added() {{ ufw show added | sed -n 's/^ufw //p'; }}
 ours() {{ added | sed -n "s/ comment 'zaki'$//p"; }}

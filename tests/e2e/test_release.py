@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
+from base64 import b64encode
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
@@ -17,6 +18,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 
 from bot.cli.releasing import build_release
 from bot.credentials import FrontKey, load_key
@@ -26,13 +28,24 @@ from bot.standins.telegram import SimulatorClient, SimulatorConfig, create_app, 
 from bot.standins.telegram.client import SimulatedPerson
 from bot.store import Database, now
 from bot.store.tables import ContainerState, Instance, Onboarding, User, UserStatus, Wanted, Wish
-from infra.service import Release, ServiceSpec, render_change_over, render_files, render_secrets, render_undo
+from infra.service import (
+    ARCHIVE,
+    UNINSTALL,
+    Release,
+    ServiceSpec,
+    render_change_over,
+    render_files,
+    render_install,
+    render_secrets,
+    render_undo,
+)
 from infra.steps import render_program
 from infra.units import FRONT
 from tests.booted import Booted, booted
 from tests.ports import free_port
 
 PROJECT = Path(__file__).parents[2]
+NEWEST = str(ScriptDirectory(str(PROJECT / "bot/store/migrations")).get_current_head())
 TOKEN = "123456789:AAtests-only-not-a-real-token-000000"
 #: Far from the addresses that other tests take.
 ADDRESSES = [f"127.3.0.{number}" for number in range(1, 4)]
@@ -114,15 +127,18 @@ class Host:
         )
 
     async def up(self, given: Release) -> subprocess.CompletedProcess[str]:
-        """Both steps, as a stack's `up` runs them."""
+        """The steps of the release and of the services, as a stack's `up` runs them."""
         spec = self.spec(given)
+        archive = {ARCHIVE: (0o644, "root:root", b64encode(given.content).decode())}
+        installed = await self._step("release", render_install(given), archive, "")
+        assert installed.returncode == 0, installed.stderr
         sealed = await self._step("secrets", render_secrets(), {}, json.dumps({"zaki_telegram_token": TOKEN}))
         assert sealed.returncode == 0, sealed.stderr
         files = {path: (mode, "root:root", text) for path, (text, mode) in render_files(spec).items()}
         return await self._step("service", render_change_over(spec), files, "")
 
     async def down(self, given: Release) -> None:
-        undo = render_undo(self.spec(given))
+        undo = render_undo(self.spec(given)) + UNINSTALL
         await asyncio.to_thread(self.system.run, "bash", "-euo", "pipefail", "-c", undo)
 
     def serves(self) -> str:
@@ -237,7 +253,7 @@ def with_revisions(*revisions: str, ready: bool = True) -> Callable[[Checkout], 
     """A version with further revisions of the schema; one that is not ready says so, and serves all the same."""
 
     def change(checkout: Checkout) -> None:
-        for before, revision in itertools.pairwise(("0002", *revisions)):
+        for before, revision in itertools.pairwise((NEWEST, *revisions)):
             checkout.revision(revision, before)
         if not ready:
             checkout.replace("bot/front/app.py", 'found["disk"] =', 'found["test"] = "broken"\n        found["disk"] =')
@@ -247,9 +263,9 @@ def with_revisions(*revisions: str, ready: bool = True) -> Callable[[Checkout], 
 
 async def test_versions_change_while_people_write(system: Booted, tmp_path: Path) -> None:
     first = release(tmp_path, "0.1.0")
-    second = release(tmp_path, "0.1.1", with_revisions("0003"))
-    never = release(tmp_path, "0.1.2", with_revisions("0003", "0004", ready=False))
-    for_good = release(tmp_path, "0.1.3", with_revisions("0003", "0004", "0005.2", ready=False))
+    second = release(tmp_path, "0.1.1", with_revisions("9001"))
+    never = release(tmp_path, "0.1.2", with_revisions("9001", "9002", ready=False))
+    for_good = release(tmp_path, "0.1.3", with_revisions("9001", "9002", "9003.2", ready=False))
     database = system.state / "db" / "zaki.sqlite3"
     async with running(create_app(SimulatorConfig(token=TOKEN))) as telegram, SimulatorClient(telegram) as people:
         host = Host(system, telegram)
@@ -265,8 +281,8 @@ async def test_versions_change_while_people_write(system: Booted, tmp_path: Path
                 done = await host.up(second)
                 assert done.returncode == 0, done.stderr
                 assert host.serves() == second.version
-                assert revision_of(database) == "0003"
-                assert revision_of(database.with_name(f"before-{second.version}.sqlite3")) == "0002"
+                assert revision_of(database) == "9001"
+                assert revision_of(database.with_name(f"before-{second.version}.sqlite3")) == NEWEST
 
                 done = await host.up(never)
                 assert done.returncode == 1
@@ -274,7 +290,7 @@ async def test_versions_change_while_people_write(system: Booted, tmp_path: Path
                 assert "test: broken" in done.stderr
                 assert host.serves() == second.version
                 # What it added stays, and whoever wrote meanwhile is answered by the one before.
-                assert revision_of(database) == "0004"
+                assert revision_of(database) == "9002"
             assert await everybody.unanswered_or_twice() == {}
             assert sum(map(len, everybody.sent.values())) > 3 * len(ADDRESSES)
 
@@ -283,12 +299,12 @@ async def test_versions_change_while_people_write(system: Booted, tmp_path: Path
                 assert done.returncode == 1
                 assert f"before-{for_good.version}.sqlite3" in done.stderr
                 assert host.serves() == for_good.version
-                assert revision_of(database.with_name(f"before-{for_good.version}.sqlite3")) == "0004"
+                assert revision_of(database.with_name(f"before-{for_good.version}.sqlite3")) == "9002"
             assert await everybody.unanswered_or_twice() == {}
         await host.down(for_good)
         assert not system.active(FRONT)
         assert system.run("ls", "-A", "/opt").stdout.count("zaki") == 0
-        assert revision_of(database) == "0005.2"
+        assert revision_of(database) == "9003.2"
 
 
 def revision_of(database: Path) -> str:

@@ -48,7 +48,6 @@ def specified(folder: Path) -> FirewallSpec:
         proxy_ports=(3128, 3129),
         speakers=(SPEAKER, "zaki-nobody-yet"),
         fetchers=(FETCHER, "zaki-nobody-yet"),
-        provisioner=SPEAKER,
         # Attempts are made in bursts here; limits have tests of their own.
         new_connections=1000,
         new_at_once=2000,

@@ -121,5 +121,5 @@ def test_scripts_are_bash(script: str) -> None:
 
 
 def test_what_the_services_keep_outlives_them_unless_it_shall_not() -> None:
-    assert "/var/lib/zaki" not in render_undo(SPEC)
-    assert "rm -rf /var/lib/zaki" in render_undo(replace(SPEC, keep_data=False))
+    assert "rm -rf" not in render_undo(SPEC)
+    assert "rm -rf --one-file-system /var/lib/zaki" in render_undo(replace(SPEC, keep_data=False))
