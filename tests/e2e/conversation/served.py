@@ -27,7 +27,7 @@ from tests.ports import free_port
 PROGRAM = Path(sys.executable).parent / "zaki"
 TOKEN = "123456789:AAreal-token-that-no-instance-may-see0"
 #: Seconds; a gateway starts in ten on a quiet machine.
-PATIENCE = 180.0
+PATIENCE = 300.0
 
 _T = TypeVar("_T")
 
@@ -111,7 +111,7 @@ class ServedZaki:
                     return (await http.get(f"http://{self.settings.listen}/readyz")).status_code == 200
             return False
 
-        await until(ready, "the service's readiness", 60)
+        await until(ready, "the service's readiness")
 
     def kill(self, role: str | None = None) -> None:
         """`kill -9` of one process, or of all: nothing is said, nothing is saved."""
@@ -173,4 +173,4 @@ class ServedZaki:
             if process.poll() is None:
                 process.send_signal(number)
         for process in ending:
-            process.wait(60)
+            process.wait(PATIENCE)
