@@ -16,18 +16,23 @@ _LONGEST_FIRST = (
     "tests/e2e/",
     "tests/integration/",
 )
-#: Here tests share what is made for a session, no more: each may run in any process.
-_APART = ("tests/e2e/",)
-_TOGETHER = ("tests/e2e/network/", "tests/e2e/test_scripts.py")
+#: Here tests take long and share what is made for a session, no more: each may run in any process.
+_APART = (
+    "tests/e2e/conversation/",
+    "tests/e2e/test_archive_of_a_volume.py",
+    "tests/e2e/test_disks.py",
+    "tests/e2e/test_docker_trouble.py",
+    "tests/e2e/test_drift.py",
+    "tests/e2e/test_restored_database.py",
+    "tests/e2e/test_stacks.py",
+)
 
 
 class Sharing(LoadScopeScheduling):
     """Tests of one module run in one process, in order, but for those that stand :data:`_APART`."""
 
     def _split_scope(self, nodeid: str) -> str:
-        if nodeid.startswith(_APART) and not nodeid.startswith(_TOGETHER):
-            return nodeid
-        return nodeid.partition("::")[0]
+        return nodeid if nodeid.startswith(_APART) else nodeid.partition("::")[0]
 
 
 def sort(items: list[pytest.Item]) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import fcntl
 import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from bot.provisioner.single import provisioning
 from bot.standins.telegram import SimulatorClient, SimulatorConfig, create_app, running
+from bot.toolchain import cache_folder
 from tests.e2e.conftest import DockerHost
 from tests.e2e.conversation.served import TOKEN, ServedZaki
 from tests.postgres import PostgresCluster
@@ -54,7 +54,7 @@ async def a_place() -> AsyncIterator[None]:
 
 
 def _lock(number: int) -> IO[str]:
-    return Path(tempfile.gettempdir(), f"zaki-awake-{number}").open("w")
+    return (cache_folder() / f"awake-{number}.lock").open("w")
 
 
 def _is_taken(lock: IO[str]) -> bool:
