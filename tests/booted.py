@@ -124,7 +124,9 @@ def booted(folder: Path) -> Iterator[Booted]:
         (folder / name).mkdir()
     group = _CGROUP / f"zaki-test-{os.getpid()}"
     group.mkdir()
-    words = ["unshare", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child"]
+    # Whatever ends the tests, no system outlives them.
+    words = ["setpriv", "--pdeathsig", "KILL"]
+    words += ["unshare", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child"]
     words += ["bash", "-c", _BOOT, "boot", str(folder), str(group), str(folder / "state")]
     with (folder / "boot.log").open("wb") as log:
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)

@@ -22,7 +22,6 @@ from alembic.script import ScriptDirectory
 
 from bot.cli.releasing import build_release
 from bot.credentials import FrontKey, load_key
-from bot.demo.settings import free_port
 from bot.provisioner.openclaw import GatewayConfig, Owner, render_config
 from bot.standins.instance import InstanceConfig, StandInInstance
 from bot.standins.telegram import SimulatorClient, SimulatorConfig, create_app, running
@@ -43,6 +42,7 @@ from infra.service import (
 from infra.steps import render_program
 from infra.units import FRONT
 from tests.booted import Booted, booted
+from tests.ports import free_port
 
 PROJECT = Path(__file__).parents[2]
 NEWEST = str(ScriptDirectory(str(PROJECT / "bot/store/migrations")).get_current_head())
@@ -111,8 +111,8 @@ class Host:
 
     system: Booted
     telegram: str
-    public: str = field(default_factory=lambda: f"127.0.0.1:{free_port('127.0.0.1', 0)}")
-    bridge_port: int = field(default_factory=lambda: free_port("127.0.0.1", 0))
+    public: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
+    bridge_port: int = field(default_factory=free_port)
 
     def spec(self, given: Release) -> ServiceSpec:
         settings = {"TELEGRAM_API": self.telegram, "PUBLIC_URL": f"http://{self.public}", "POOL": "0"}

@@ -17,9 +17,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_port
+
 PROJECT = Path(__file__).parents[2]
-#: Emulated, it boots and does everything else about ten times slower than a machine.
-PATIENCE_S = 300.0
+#: Emulated, it boots and does everything else about ten times slower than a machine, and slower yet beside other tests.
+PATIENCE_S = 900.0
 
 
 class VmError(AssertionError):
@@ -102,7 +104,21 @@ class Vm:
         )
         self._console = folder / "console.log"
         command = [
-            *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048"),
+            # Whatever ends the tests, no machine outlives them.
+            *(
+                "setpriv",
+                "--pdeathsig",
+                "KILL",
+                "qemu-system-x86_64",
+                "-accel",
+                "tcg,thread=multi",
+                "-cpu",
+                "max",
+                "-smp",
+                "2",
+                "-m",
+                "2048",
+            ),
             *("-kernel", disk.folder / "vmlinuz", "-initrd", disk.folder / "initrd"),
             *("-append", "root=/dev/vda rw console=ttyS0 systemd.show_status=1"),
             # The guest's own syncs cost nothing: a reset keeps what it has written, only a power cut would not.
@@ -261,14 +277,6 @@ def running_vm(disk: Disk, agent: Agent, folder: Path) -> Iterator[Vm]:
         yield vm
     finally:
         vm.stop()
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def missing_tools() -> list[str]:

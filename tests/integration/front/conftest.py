@@ -43,7 +43,7 @@ from tests.updates import press
 DURABLE = Response(status_code=200, headers={"x-openclaw-delivery-accepted": "durable"})
 
 
-async def eventually(check: Callable[[], Awaitable[Any]], within: float = 15.0) -> Any:
+async def eventually(check: Callable[[], Awaitable[Any]], within: float = 60.0) -> Any:
     """What the check gives once it is true; fails after `within` seconds."""
     deadline = asyncio.get_running_loop().time() + within
     while not (found := await check()):
