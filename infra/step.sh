@@ -174,9 +174,10 @@ undo_step() {
   run_script undo </dev/null
   restore_files
   remove_packages
-  disarm
   rm -rf "$record"
   rmdir --ignore-fail-on-non-empty --parents "$records" 2>/dev/null || true
+  # Last: it takes away the unit that this may run in, which systemd then ends.
+  disarm
 }
 
 # Those of ours that nothing else needs; their data and settings stay.
