@@ -227,8 +227,11 @@ uids() {{ # USER... : the uids of those that exist
   for user in "$@"; do id -u -- "$user" 2>/dev/null || true; done
 }}
 
-# Where sshd listens; one that cannot say it yet has its usual port.
-ssh_ports() {{ {{ sshd -T 2>/dev/null || echo port 22; }} | awk '$1 == "port" {{ print $2 }}'; }}
+# Where sshd listens; one that cannot say it has its usual port. Early at a boot it lacks a folder of its own.
+ssh_ports() {{
+  mkdir -p /run/sshd 2>/dev/null || true
+  {{ sshd -T 2>/dev/null || echo port 22; }} | awk '$1 == "port" {{ print $2 }}'
+}}
 
 set_of() {{ paste -sd, | sed 's/.*/{{ & }}/'; }}
 

@@ -258,6 +258,8 @@ def render_sshd(user: str) -> str:
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitEmptyPasswords no
+# Of the ten that may be without a log-in before others are turned away, nobody holds all.
+PerSourceMaxStartups 8
 PermitRootLogin {_root_login(user)}
 PubkeyAuthentication yes
 X11Forwarding no

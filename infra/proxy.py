@@ -20,6 +20,8 @@ from infra.steps import HostFile, Steps
 USER = "zaki-proxy"
 #: Where Debian's profile of AppArmor lets squid read.
 FOLDER = "/etc/squid/zaki"
+#: How systemd writes it in the name of a device.
+_HYPHEN = r"\x2d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class ProxySpec:
 
     gateway: IPv4Address
     subnet: IPv4Network
+    #: The bridge's device, which has the gateway's address.
+    bridge: str
     #: By the name of a list: its port, and its names (with a dot before it: and all below).
     ports: Mapping[str, int]
     lists: Mapping[str, Sequence[str]]
@@ -39,7 +43,13 @@ class ProxySpec:
     @classmethod
     def of(cls, host: HostSpec) -> ProxySpec:
         """The proxy of a declared host."""
-        return cls(gateway=host.gateway, subnet=host.subnet, ports=host.proxy_ports, lists=host.egress_lists)
+        return cls(
+            gateway=host.gateway,
+            subnet=host.subnet,
+            bridge=host.bridge,
+            ports=host.proxy_ports,
+            lists=host.egress_lists,
+        )
 
 
 def render_squid(spec: ProxySpec) -> str:
@@ -114,14 +124,23 @@ def without_covered(names: Sequence[str]) -> list[str]:
     return sorted({name for name in names if not covered(name)})
 
 
-_UNIT = f"""\
+def render_unit(spec: ProxySpec) -> str:
+    """squid listens only at an address that is there: it runs as long as the bridge does."""
+    device = f"sys-subsystem-net-devices-{spec.bridge.replace('-', _HYPHEN)}.device"
+    there = f"until ip -4 -oneline address show dev {spec.bridge} | grep -q 'inet {spec.gateway}/'; do sleep 0.2; done"
+    return f"""\
 [Unit]
 Description=Proxy of Zaki's instances that may reach named domains only
-After=network-online.target zaki-firewall.service zaki-resolver.service
+After=network-online.target zaki-firewall.service zaki-resolver.service {device}
 Wants=network-online.target
 Requires=zaki-firewall.service
+BindsTo={device}
+StartLimitIntervalSec=0
 
 [Service]
+Type=notify
+NotifyAccess=all
+ExecStartPre=/bin/sh -c "{there}"
 User={USER}
 Group={USER}
 ExecStart=/usr/sbin/squid --foreground -d 1 -f {FOLDER}/squid.conf
@@ -153,23 +172,27 @@ SystemCallArchitectures=native
 SystemCallFilter=@system-service
 
 [Install]
-WantedBy=multi-user.target
+WantedBy={device}
 """
+
 
 _UNITS = "/etc/systemd/system"
 _SYSUSERS = "/etc/sysusers.d/zaki-proxy.conf"
 
-#: What a client is shown whose connection is refused, and nobody else.
-_DO = f"""\
+
+def render_do(spec: ProxySpec) -> str:
+    """Have squid run, now or with the bridge."""
+    return f"""\
 if ! [[ -x /usr/sbin/squid ]]; then
   # Debian's own unit would start a proxy for everybody.
   if systemctl mask squid.service; then touch "$record/masked"; fi
-  apt_install squid-openssl
+  apt_install squid-openssl openssl
 fi
 apt_install openssl
 [[ $(/usr/sbin/squid -v) == *--with-openssl* ]] ||
   fail "The squid on this host cannot read names of encrypted connections: remove it, and squid-openssl is installed."
 systemd-sysusers {_SYSUSERS}
+# What a client is shown whose connection is refused, and nobody else.
 if ! [[ -e {FOLDER}/refusal.pem ]]; then
   umask 077
   openssl req -x509 -newkey rsa:2048 -nodes -days 36500 -subj "/CN=not on the list of allowed names" \\
@@ -182,12 +205,15 @@ fi
 refusal=$(/usr/sbin/squid -k parse -f {FOLDER}/squid.conf 2>&1) ||
   fail "The proxy does not take its configuration: ${{refusal##*$'\\n'}}"
 systemctl daemon-reload
-systemctl --quiet enable zaki-proxy.service
-systemctl restart zaki-proxy.service ||
-  fail "The proxy does not start: see \\`journalctl -u zaki-proxy\\` on this host."
+systemctl --quiet reenable zaki-proxy.service
+if [[ -e /sys/class/net/{spec.bridge} ]]; then
+  systemctl restart zaki-proxy.service ||
+    fail "The proxy does not start: see \\`journalctl -u zaki-proxy\\` on this host."
+fi
 # The firewall knows its user by number.
 systemctl reload zaki-firewall.service
 """
+
 
 _UNDO = f"""\
 systemctl --quiet disable --now zaki-proxy.service || true
@@ -195,9 +221,13 @@ if [[ -e $record/masked ]]; then systemctl unmask squid.service; fi
 rm -f {FOLDER}/refusal.pem
 """
 
-_CHECK = """\
+
+def render_check(spec: ProxySpec) -> str:
+    """Say whether squid comes with the bridge, and whether it is there."""
+    return f"""\
 systemctl --quiet is-enabled zaki-proxy.service || echo "zaki-proxy.service is not started at boot"
-systemctl --quiet is-active zaki-proxy.service || echo "zaki-proxy.service does not run"
+[[ ! -e /sys/class/net/{spec.bridge} ]] || systemctl --quiet is-active zaki-proxy.service ||
+  echo "zaki-proxy.service does not run"
 """
 
 
@@ -206,7 +236,7 @@ def proxy_files(spec: ProxySpec) -> dict[str, HostFile]:
     return {
         f"{FOLDER}/squid.conf": HostFile(render_squid(spec)),
         _SYSUSERS: HostFile(f'u {USER} - "Proxy of Zaki\'s instances"\n'),
-        f"{_UNITS}/zaki-proxy.service": HostFile(_UNIT),
+        f"{_UNITS}/zaki-proxy.service": HostFile(render_unit(spec)),
     }
 
 
@@ -226,6 +256,12 @@ class Proxy(pulumi.ComponentResource):
     ) -> None:
         super().__init__("zaki:index:Proxy", name, None, opts)
         self.ready = steps.run(
-            "proxy", _DO, undo=_UNDO, check=_CHECK, files=proxy_files(spec), parent=self, depends_on=depends_on
+            "proxy",
+            render_do(spec),
+            undo=_UNDO,
+            check=render_check(spec),
+            files=proxy_files(spec),
+            parent=self,
+            depends_on=depends_on,
         )
         self.register_outputs({})

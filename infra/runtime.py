@@ -13,6 +13,7 @@ import pulumi
 from infra.steps import Steps
 
 _SETTINGS = "/etc/docker/daemon.json"
+_RULES = "iptables --wait --table nat --list-rules DOCKER >/dev/null 2>&1"
 
 #: Merges our settings into those that are there, and remembers what each of ours replaced.
 _MERGE = """\
@@ -136,6 +137,9 @@ if [[ $before != "$(sha256sum {_SETTINGS})" ]] && systemctl --quiet is-active do
 fi
 systemctl --quiet enable --now docker.service ||
   fail "Docker does not start: see \\`journalctl -u docker\\` on this host."
+# Somebody who flushes the kernel's tables takes Docker's rules with them, and Docker makes them at its start alone.
+{_RULES} || systemctl restart docker.service ||
+  fail "Docker does not start: see \\`journalctl -u docker\\` on this host."
 timeout 120 docker version >/dev/null ||
   fail "Docker does not answer: see \\`journalctl -u docker\\` on this host."
 """
@@ -154,7 +158,11 @@ def render_check(spec: RuntimeSpec) -> str:
     ours = json.dumps(render_settings(spec), sort_keys=True)
     return f"""\
 systemctl --quiet is-enabled docker.service || echo "docker.service is not started at boot"
-systemctl --quiet is-active docker.service || echo "docker.service does not run"
+if ! systemctl --quiet is-active docker.service; then
+  echo "docker.service does not run"
+elif ! {_RULES}; then
+  echo "Docker's rules are gone from the kernel, so containers reach nothing"
+fi
 python3 - <<'PYTHON'
 import json
 from pathlib import Path

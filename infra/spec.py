@@ -272,7 +272,7 @@ class HostSpec:
                 raise SpecError(f"egress_lists.{plan} names nobody; name a domain, or leave the plan out.")
             for name in names:
                 _match(_DOMAIN, f"egress_lists.{plan}", name, "names such as api.example.org, or .example.org for all")
-        if not self.firewall and (self.egress_lists or self.forwarders):
+        if not self.firewall and self.target is None and (self.egress_lists or self.forwarders):
             raise SpecError("egress_lists and forwarders need the firewall; set zaki:firewall to true.")
         if self.docker_range is None and self.subnet.prefixlen <= 24:
             object.__setattr__(self, "docker_range", _last_part(self.subnet))

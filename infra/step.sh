@@ -2,6 +2,8 @@
 # step_do, step_undo, step_check (scripts), step_secret, step_provisional (seconds or nothing), and step_files().
 
 records=/var/lib/zaki/steps
+# When Debian's package lists were last brought.
+lists=/run/zaki-steps/lists
 
 fail() {
   printf '%s\n' "$1" >&2
@@ -18,13 +20,18 @@ apt_install() { # PACKAGE...
   done
   ((${#lacking[@]})) || return 0
   before=$(installed)
-  patient apt-get update --quiet --option APT::Update::Error-Mode=any ||
-    fail "Debian's package lists could not be brought to this host: see the lines above, and check its network and /etc/apt."
+  # Once is enough for the steps of one run, which come soon after one another.
+  if [[ -z $(find "$lists" -mmin -15 2>/dev/null) ]]; then
+    patient apt-get update --quiet --option APT::Update::Error-Mode=any ||
+      fail "Debian's package lists could not be brought to this host: see the lines above, and check its network and /etc/apt."
+    mkdir -p "${lists%/*}"
+    touch "$lists"
+  fi
   # An earlier run may have been killed in the middle of this.
   patient dpkg --configure --pending
   patient apt-get install --quiet --yes --no-install-recommends \
     --option Dpkg::Options::=--force-confdef --option Dpkg::Options::=--force-confold "${lacking[@]}" ||
-    fail "Debian's packages ${lacking[*]} could not be installed on this host: see the lines above."
+    { rm -f "$lists"; fail "Debian's packages ${lacking[*]} could not be installed on this host: see the lines above."; }
   comm -13 <(printf '%s\n' "$before") <(installed) >>"$record/packages"
 }
 
@@ -100,7 +107,7 @@ put_files() {
 
 # Takes the step back on its own after so many seconds, at a later boot too, unless a new connection disarms it.
 arm() {
-  { declare -f && declare -p records name record && echo 'exec 9>"/run/lock/zaki-step-$name"; flock 9; [[ ! -e $record/armed ]] || undo_step'; } >"$record/revert"
+  { declare -f && declare -p records name record lists && echo 'wait_for_unit; exec 9>"/run/lock/zaki-step-$name"; flock 9; [[ ! -e $record/armed ]] || undo_step'; } >"$record/revert"
   cat >"/etc/systemd/system/zaki-revert-$name.service" <<UNIT
 [Unit]
 Description=Take back the step $name of Zaki, after which nobody could log in
@@ -123,6 +130,12 @@ UNIT
   touch "$record/armed"
   systemctl daemon-reload
   systemctl enable --quiet "zaki-revert-$name.timer"
+  begin_countdown
+}
+
+# One that has come to its end while the step was still at work waits for the step, and has no right to go on.
+begin_countdown() {
+  systemctl stop "zaki-revert-$name.service"
   systemctl restart "zaki-revert-$name.timer"
 }
 
@@ -146,12 +159,13 @@ do_step() { # TOKEN
   [[ -z $step_provisional ]] || arm
   put_files
   run_script do < <(printf %s "$step_secret")
+  [[ -z $step_provisional ]] || begin_countdown
   printf %s "$1" >"$record/token"
 }
 
 run_script() { # do|undo|check
   [[ -s $record/$1 ]] || return 0
-  bash -euo pipefail <(declare -f && declare -p records name record && cat "$record/$1")
+  bash -euo pipefail <(declare -f && declare -p records name record lists && cat "$record/$1")
 }
 
 undo_step() {
@@ -160,9 +174,10 @@ undo_step() {
   run_script undo </dev/null
   restore_files
   remove_packages
-  disarm
   rm -rf "$record"
   rmdir --ignore-fail-on-non-empty --parents "$records" 2>/dev/null || true
+  # Last: it takes away the unit that this may run in, which systemd then ends.
+  disarm
 }
 
 # Those of ours that nothing else needs; their data and settings stay.
@@ -192,6 +207,13 @@ within() { # do|undo|prove TOKEN
   esac
 }
 
+# The unit of the step outlives a connection that was cut.
+wait_for_unit() {
+  while [[ $(systemctl show --property ActiveState --value "zaki-step-$name.service") == active || $(systemctl show --property ActiveState --value "zaki-step-$name.service") == *ing ]]; do
+    sleep 0.5
+  done
+}
+
 main() { # within|do|undo|prove NAME TOKEN
   local unit status=0 log
   name=$2 record=$records/$2
@@ -209,10 +231,7 @@ main() { # within|do|undo|prove NAME TOKEN
     bash -euo pipefail "$0" within "$2" "$3" "$1" </dev/null 9>&-
     return
   fi
-  # The unit outlives a connection that was cut.
-  while [[ $(systemctl show --property ActiveState --value "$unit.service") == *ing || $(systemctl is-active "$unit.service") == active ]]; do
-    sleep 0.5
-  done
+  wait_for_unit
   systemctl reset-failed "$unit.service" 2>/dev/null || true
   rm -f "$log"
   systemd-run --quiet --wait --collect --unit="$unit" --description="Zaki: $1 $name" --setenv=HOME=/root \

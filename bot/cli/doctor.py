@@ -35,8 +35,11 @@ SLEEPER = GIB
 #: Debian 12's; older ones lack what the Docker plugin asks for.
 LEAST_DOCKER = (20, 10)
 SETUP = "Run scripts/setup."
+STACK = "What the host's stack made"
 #: The host's own program that loads the firewall and looks at it.
 FIREWALL = Path("/usr/local/lib/zaki/firewall")
+#: Where the steps of a host's stack keep what they did.
+STEPS = Path("/var/lib/zaki/steps")
 #: Seconds that a program or the Docker daemon may take to answer.
 PATIENCE = 10.0
 
@@ -104,6 +107,7 @@ async def run_checks(settings: Settings | None = None) -> list[Check]:
         live_restore_check(docker),
         bridge_check(_number("net/bridge/bridge-nf-call-iptables")),
         firewall_check(*await _firewall(settings)),
+        *await _stack(),
         engine_check(engine, tools.engine_version),
         program_check("Python language host", tools.pulumi_bin / "pulumi-language-python", ""),
         program_check(
@@ -184,6 +188,14 @@ def bridge_check(value: int | None) -> Check:
     found = "filtered" if ok else "not filtered: instances could reach one another"
     cure = "" if ok else f"{SETUP} It loads br_netfilter and sets net.bridge.bridge-nf-call-iptables=1."
     return Check("Traffic between containers", ok, found, cure)
+
+
+def stack_check(drift: Mapping[str, Sequence[str]]) -> Check:
+    """What the host's stack made; `drift` is what is not any more as its steps left it, by the step's name."""
+    if not drift:
+        return Check(STACK, True, "as it was declared")
+    found = "; ".join(f"{step}: {what}" for step, lines in sorted(drift.items()) for what in lines)
+    return Check(STACK, False, found, "Run `zaki host up` where this host is declared, and see who changed it.")
 
 
 def firewall_check(declared: bool, intact: bool | None) -> Check:
@@ -386,6 +398,19 @@ async def _firewall(settings: Settings | None) -> tuple[bool, bool | None]:
         process.kill()
         await process.wait()
         return True, False
+
+
+async def _stack() -> list[Check]:
+    """What the steps of the host's stack find changed; nothing where there are none, or where only root can tell."""
+    from infra.look import HostTrouble, look
+
+    if os.geteuid() != 0 or _here(str(STEPS)) is None:
+        return []
+    try:
+        state = await asyncio.to_thread(look, None)
+    except HostTrouble as error:
+        return [Check(STACK, False, "nobody can tell", str(error), warning=True)]
+    return [stack_check(state.drift)]
 
 
 async def _docker(image: str) -> DockerFacts:

@@ -89,7 +89,15 @@ class Agent:
 class Vm:
     """A VM that runs; `admin` logs in with the agent's key and has sudo."""
 
-    def __init__(self, disk: Disk, agent: Agent, folder: Path) -> None:
+    def __init__(self, disk: Disk, agent: Agent, folder: Path, second: str | None = None) -> None:
+        """Start it.
+
+        Args:
+            disk: What it begins with.
+            agent: Who gets in.
+            folder: For what it writes.
+            second: Name of a tap device that qemu makes, for a second network card; None: it has none.
+        """
         self._agent = agent
         self._folder = folder
         #: On loopback.
@@ -125,6 +133,7 @@ class Vm:
             *("-drive", f"file={folder / 'overlay'},if=virtio,cache=unsafe,discard=unmap"),
             *("-drive", f"file={folder / 'seed'},if=virtio,format=raw,readonly=on"),
             *("-nic", f"user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{self.port}-:22"),
+            *(("-nic", f"tap,model=virtio-net-pci,ifname={second},script=no,downscript=no") if second else ()),
             *("-device", "virtio-rng-pci", "-display", "none", "-serial", f"file:{self._console}"),
             *("-qmp", f"unix:{folder / 'monitor'},server=on,wait=off"),
         ]
@@ -269,9 +278,9 @@ class Vm:
 
 
 @contextlib.contextmanager
-def running_vm(disk: Disk, agent: Agent, folder: Path) -> Iterator[Vm]:
-    """A new VM on a copy of the disk, during the block."""
-    vm = Vm(disk, agent, folder)
+def running_vm(disk: Disk, agent: Agent, folder: Path, second: str | None = None) -> Iterator[Vm]:
+    """A new VM on a copy of the disk, during the block; see :class:`Vm`."""
+    vm = Vm(disk, agent, folder, second)
     try:
         vm.wait()
         yield vm

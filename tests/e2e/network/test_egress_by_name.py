@@ -67,6 +67,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     proxy = ProxySpec(
         gateway=spec.gateway,
         subnet=spec.subnet,
+        bridge="zaki0",
         ports={"large": 3129, "standard": 3128},
         lists=_LISTS,
         folder=str(folder),

@@ -44,6 +44,26 @@ def test_person_gets_a_hardened_container(declare: Any) -> None:
     assert container["volumes"] == [{"volumeName": INSTANCE.id, "containerPath": "/home/node"}]
 
 
+def test_instance_asks_the_hosts_resolver_alone(declare: Any) -> None:
+    spec = dataclasses.replace(INSTANCE, resolver=IPv4Address("10.86.0.1"))
+    container = declare(INSTANCE.id, main, spec.to_config()).inputs("Container")
+    assert container["dns"] == ["10.86.0.1"]
+    assert not any("proxy" in setting.lower() for setting in container["envs"])
+    assert "dns" not in declare(INSTANCE.id, main, INSTANCE.to_config()).inputs("Container")
+
+
+def test_instance_with_a_list_is_told_of_the_proxy_and_reaches_zaki_without_it(declare: Any) -> None:
+    spec = dataclasses.replace(INSTANCE, proxy="10.86.0.1:3129")
+    container = declare(INSTANCE.id, main, spec.to_config()).inputs("Container")
+    told = dict(setting.split("=", 1) for setting in container["envs"])
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        assert told[name] == "http://10.86.0.1:3129"
+    # Zaki must see the address that an instance calls from.
+    assert "10.86.0.1" in told["NO_PROXY"].split(",")
+    assert told["no_proxy"] == told["NO_PROXY"]
+    assert told["NODE_USE_ENV_PROXY"] == "1"
+
+
 def test_pulumi_never_starts_a_container(declare: Any) -> None:
     container = declare(INSTANCE.id, main, INSTANCE.to_config()).inputs("Container")
     assert (container["start"], container["mustRun"], container["restart"]) == (False, False, "no")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from infra.configuration import SpecError
 from infra.spec import MEMORY_FLOOR_MIB, RESERVED_LABELS, HostSpec, InstanceSpec, is_digest, is_instance_id
+from infra.target import Target
 
 IMAGE = "sha256:" + "0123456789abcdef" * 4
 LOWER = string.ascii_lowercase + string.digits
@@ -270,3 +271,13 @@ def test_digests(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "zaki/openclaw:1", IMAGE[:-1], "a@b@" + IMAGE, IMAGE.upper()])
 def test_no_digests(text: str) -> None:
     assert not is_digest(text)
+
+
+def test_lists_of_names_need_a_firewall_which_a_host_behind_ssh_has() -> None:
+    names = {"standard": ("api.example.org",)}
+    with pytest.raises(SpecError, match="set zaki:firewall to true"):
+        HostSpec(image=f"sha256:{'a' * 64}", host_file="/host.json", egress_lists=names)
+    target = Target.parse("ssh://admin@192.0.2.7", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43)
+    behind = HostSpec(image=f"sha256:{'a' * 64}", host_file="/host.json", egress_lists=names, target=target)
+    assert behind.firewall
+    assert behind.proxy_ports == {"standard": 3128}
