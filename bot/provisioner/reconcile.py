@@ -16,6 +16,7 @@ from sqlalchemy import update
 from bot.nudge import Topic
 from bot.provisioner import decisions, facts, pool
 from bot.provisioner.archive import ArchiveError, ArchiveTooLarge
+from bot.provisioner.backup.manifest import Held
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Action, Decision, Request, decide
 from bot.provisioner.facts import Sight
@@ -119,12 +120,11 @@ class Reconciler:
         self._context.nudge.ring(Topic.WISHES)
 
     async def read_still(
-        self, instance_id: str, read: Callable[[Sight, bool], Awaitable[Result]], *, force: bool
+        self, instance_id: str, read: Callable[[Sight, Held], Awaitable[Result]], *, force: bool
     ) -> Result | None:
         """What `read` makes of the instance's files while nothing changes them; None where there is no instance.
 
-        `read` is told whether they are as their gateway would leave them, rather than a power cut. One that is up is
-        frozen for that; raises :class:`Refused` where it is busy, unless `force`, and as :meth:`reconcile`.
+        One that is up is frozen for that; raises :class:`Refused` where it is busy, unless `force`, and as :meth:`reconcile`.
         """
         async with lease(self._database, instance_id, self._owner):
             sight = await facts.look(self._context, instance_id)
@@ -133,13 +133,13 @@ class Reconciler:
             if sight.facts.up:
                 decision = Decision(Action.SLEEP, "Its files are being copied.", force=force)
 
-                async def read_frozen(still: bool) -> Result:
-                    return await read(sight, still)
+                async def read_frozen(held: Held) -> Result:
+                    return await read(sight, held)
 
                 return await self._resting.hold_for(sight.work, decision, read_frozen, self._waking.go_on)
             if sight.facts.container is ContainerState.RUNNING:
                 raise Refused("It is being started.")
-            return await read(sight, True)
+            return await read(sight, Held.AT_REST)
 
     async def give_back(self, instance_id: str) -> None:
         """Free the memory of one that is asleep."""

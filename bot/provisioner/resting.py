@@ -13,6 +13,7 @@ from sqlalchemy import delete, func, select
 
 from bot.nudge import Topic
 from bot.provisioner import addresses, disks, jobs
+from bot.provisioner.backup.manifest import Held
 from bot.provisioner.containers import Observed
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Decision
@@ -89,13 +90,12 @@ class Resting:
         self,
         work: Work,
         decision: Decision,
-        read: Callable[[bool], Awaitable[Result]],
+        read: Callable[[Held], Awaitable[Result]],
         go_on: Callable[[Work, Recorder], Awaitable[None]],
     ) -> Result:
         """Have `read` read the volume of one that is up while it is frozen, for :data:`HOLD_FOR` seconds at most.
 
-        `read` is told whether the gateway holds still by itself; `go_on` brings it up again, whatever came. Raises
-        :class:`Refused` where it is busy, or a message came.
+        `go_on` brings it up again, whatever came. Raises :class:`Refused` where it is busy, or a message came.
         """
         instance = work.instance
         async with work.operation(OperationKind.SLEEP) as record:
@@ -105,7 +105,7 @@ class Resting:
             try:
                 await self._freezer.freeze(instance.id)
                 async with asyncio.timeout(HOLD_FOR):
-                    return await read(instance.suspension_id is not None)
+                    return await read(Held.STILL if instance.suspension_id is not None else Held.BUSY)
             except TimeoutError:
                 raise Refused(f"Its files could not be read within {HOLD_FOR:.0f} seconds.") from None
             finally:

@@ -156,8 +156,8 @@ class Saving:
         """The files of one instance in a snapshot of their own; None where there are none, or it is gone."""
         tar = self._scratch / TAR
 
-        async def read(sight: Sight, still: bool) -> Copy | None:
-            return await self._read(sight, before, still, tar)
+        async def read(sight: Sight, held: Held) -> Copy | None:
+            return await self._read(sight, before, held, tar)
 
         try:
             copy = await self._provisioner.reconciler.read_still(instance_id, read, force=force)
@@ -169,7 +169,7 @@ class Saving:
         finally:
             tar.unlink(missing_ok=True)
 
-    async def _read(self, sight: Sight, before: Copy | None, still: bool, to: Path) -> Copy | None:
+    async def _read(self, sight: Sight, before: Copy | None, held: Held, to: Path) -> Copy | None:
         """Copy the files to `to`, without a snapshot yet; a copy with one where nothing has changed since."""
         instance, context = sight.work.instance, self._context
         at = now()
@@ -188,7 +188,7 @@ class Saving:
         else:
             if sight.facts.container is ContainerState.CREATED and instance.config_hash is None:
                 return None
-            rests = instance.resting_since if not sight.facts.up else None
+            rests = instance.resting_since if held is Held.AT_REST else None
             if before is not None and rests is not None and before.archive is None and before.taken_at > rests:
                 return replace(before, as_of=at)
             await context.mount_disk(instance)
@@ -201,7 +201,6 @@ class Saving:
             raise ContainerError(
                 "Docker left out some of its files; look at Docker's log and at the disk of its volumes."
             )
-        held = Held.AT_REST if not sight.facts.up else Held.STILL if still else Held.BUSY
         return Copy(
             snapshot="",
             bytes=stream.bytes,
