@@ -124,7 +124,8 @@ class Reconciler:
     ) -> Result | None:
         """What `read` makes of the instance's files while nothing changes them; None where there is no instance.
 
-        One that is up is frozen for that; raises :class:`Refused` where it is busy, unless `force`, and as :meth:`reconcile`.
+        One that is up is frozen for that. Raises :class:`Refused` where it is busy, unless `force`, and as
+        :meth:`reconcile`.
         """
         async with lease(self._database, instance_id, self._owner):
             sight = await facts.look(self._context, instance_id)

@@ -94,7 +94,7 @@ class Saving:
         except RepositoryMissing:
             await self._repository.make()
         await self._repository.unlock()
-        await self._clean(retention)
+        await clean(self._repository, retention)
         before = await newest(self._repository)
         copies, troubles = await self._copy_all(before.manifest.copies if before is not None else {})
         manifest = await self._copy_database(copies, troubles)
@@ -109,18 +109,6 @@ class Saving:
             await self._read_back(snapshot, f"/keys/{key.name}", hashlib.sha256(key.read_bytes()).hexdigest())
         await self._repository.check()
         return Backup(snapshot, manifest)
-
-    async def _clean(self, retention: Retention) -> None:
-        """Forget what is kept no longer, and what a killed backup left."""
-        await self._repository.retain(retention.daily, retention.weekly)
-        there = await self._repository.snapshots()
-        wanted: set[str] = set()
-        for one in there:
-            if HOST in one.tags:
-                manifest = await manifest_of(self._repository, one.id)
-                wanted |= {copy.snapshot for copy in manifest.copies.values()}
-        await self._repository.forget(one.id for one in there if INSTANCE in one.tags and one.id not in wanted)
-        await self._repository.prune()
 
     async def _copy_all(self, before: Mapping[str, Copy]) -> tuple[dict[str, Copy], dict[str, str]]:
         """The newest copy that there is of each person's instance, and why some are not of today."""
@@ -242,6 +230,19 @@ class Saving:
                 f"What was written to {self._repository.shown} is not what came out of it again; "
                 "look at the disk it is on."
             )
+
+
+async def clean(repository: Repository, retention: Retention) -> None:
+    """Forget what is kept no longer, and what a killed backup left."""
+    await repository.retain(retention.daily, retention.weekly)
+    there = await repository.snapshots()
+    wanted: set[str] = set()
+    for one in there:
+        if HOST in one.tags:
+            manifest = await manifest_of(repository, one.id)
+            wanted |= {copy.snapshot for copy in manifest.copies.values()}
+    await repository.forget(one.id for one in there if INSTANCE in one.tags and one.id not in wanted)
+    await repository.prune()
 
 
 async def backups(repository: Repository) -> list[Backup]:
