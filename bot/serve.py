@@ -17,7 +17,7 @@ import structlog
 import uvicorn
 
 from bot.credentials import FrontKey, load_key
-from bot.disk import require_writable
+from bot.disk import RESTORING, require_writable
 from bot.hostfacts import HostFacts, host_file
 from bot.listeners import listen, passed_sockets, url_of
 from bot.nudge import Nudge
@@ -113,6 +113,8 @@ class Service:
     async def _start(self) -> None:
         settings = self.settings
         require_writable(settings)
+        if (settings.state / RESTORING).exists():
+            raise SettingsError("A restore into ZAKI_STATE was cut off; run `zaki restore` again, which ends it.")
         sockets = self._bind() if self.role is not Role.PROVISIONER else None
         self.database = Database(settings.effective_database_url)
         self._cleanup.push_async_callback(self.database.close)

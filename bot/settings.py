@@ -67,6 +67,8 @@ class Settings(BaseSettings):
     #: Unset: SQLite under `state`.
     database_url: str | None = None
     state: Path = Field(default_factory=default_state)
+    #: restic's repository of backups: a folder, or a URL as restic takes it; unset: `backups` below `state`.
+    backup: str | None = None
     #: Container image of new instances; unset: the one that the host stack declared.
     image: str | None = None
 
@@ -160,6 +162,11 @@ class Settings(BaseSettings):
         scheme, _, rest = self.database_url.partition("://")
         drivers = {"postgres": "postgresql+asyncpg", "postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
         return f"{drivers.get(scheme, scheme)}://{rest}"
+
+    @property
+    def effective_backup(self) -> str:
+        """The repository of backups, as restic takes it."""
+        return self.backup or str(self.state / "backups")
 
     def effective_instances_listen(self, gateway: IPv4Address) -> str:
         """`host:port` of the side that instances reach; `gateway` is the host's address on their bridge."""

@@ -136,4 +136,4 @@ systemd-sysusers /etc/sysusers.d/zaki.conf
 systemd-tmpfiles --create /etc/tmpfiles.d/zaki.conf
 change_over
 systemctl enable --quiet "${sockets[@]}" "${services[@]}"
-systemctl enable --quiet --now zaki-doctor.timer
+systemctl enable --quiet --now zaki-doctor.timer zaki-backup.timer zaki-clean.timer

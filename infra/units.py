@@ -15,7 +15,7 @@ SETTINGS = "/etc/zaki/zaki.env"
 FRONT = "zaki-front.service"
 PROVISIONER = "zaki-provisioner.service"
 SOCKETS = ("zaki-public.socket", "zaki-bridge.socket")
-TIMERS = ("zaki-doctor.timer",)
+TIMERS = ("zaki-doctor.timer", "zaki-backup.timer", "zaki-clean.timer")
 
 #: Secrets that there may be, and who may read them.
 SECRETS: Mapping[str, tuple[str, ...]] = {
@@ -172,6 +172,70 @@ Persistent=yes
 WantedBy=timers.target
 """
 
+# Root, for it reads all that there is; what it does to an instance it does through Docker.
+_BACKUP = """\
+[Unit]
+Description=Zaki: back up what a lost machine would cost
+After=zaki-front.service zaki-provisioner.service
+
+[Service]
+Type=oneshot
+ExecStart={root}/current/venv/bin/zaki backup --json
+WorkingDirectory={root}
+Environment=ZAKI_STATE={state} XDG_CACHE_HOME=/var/cache HOME=/root DOCKER_HOST=unix:///run/docker.sock
+EnvironmentFile={settings}
+{credentials}Group=zaki
+UMask=0007
+Nice=19
+IOSchedulingClass=idle
+"""
+
+_BACKUP_TIMER = """\
+[Unit]
+Description=Zaki: back up what a lost machine would cost, each day
+
+[Timer]
+OnCalendar=*-*-* 03:00
+RandomizedDelaySec=1h
+Persistent=yes
+
+[Install]
+WantedBy=timers.target
+"""
+
+# Without an instance's name it removes nobody's files, and nothing at all where it cannot see everything.
+_CLEAN = """\
+[Unit]
+Description=Zaki: remove what is nobody's, and what is old
+After=zaki-front.service zaki-provisioner.service
+
+[Service]
+Type=oneshot
+ExecStart={root}/current/venv/bin/zaki doctor --fix --yes --json
+ExecStopPost=-find /var/cache/zaki/log -xdev -type f -mtime +30 -delete
+ExecStopPost=-find /var/cache/zaki/pip -xdev -type f -mtime +90 -delete
+WorkingDirectory={root}
+Environment=ZAKI_STATE={state} XDG_CACHE_HOME=/var/cache HOME=/root DOCKER_HOST=unix:///run/docker.sock
+EnvironmentFile={settings}
+{credentials}Group=zaki
+UMask=0007
+Nice=19
+IOSchedulingClass=idle
+"""
+
+_CLEAN_TIMER = """\
+[Unit]
+Description=Zaki: remove what is nobody's, and what is old, each week
+
+[Timer]
+OnCalendar=weekly
+RandomizedDelaySec=6h
+Persistent=yes
+
+[Install]
+WantedBy=timers.target
+"""
+
 _USERS = """\
 g zaki - -
 u zaki-front - "Zaki, between Telegram and the assistants" {state} -
@@ -214,6 +278,7 @@ def render_units(listen: str, gateway: IPv4Address, bridge_port: int, secrets: f
         secrets: Those of :data:`SECRETS` that are given.
     """
     names = " ".join(SOCKETS)
+    task = {"root": ROOT, "state": STATE, "settings": SETTINGS, "credentials": _credentials(secrets, FRONT)}
     return {
         "/etc/sysusers.d/zaki.conf": _USERS.format(state=STATE),
         "/etc/tmpfiles.d/zaki.conf": _FOLDERS.format(state=STATE, credentials=CREDENTIALS),
@@ -226,10 +291,12 @@ def render_units(listen: str, gateway: IPv4Address, bridge_port: int, secrets: f
         f"{_UNITS}/{SOCKETS[1]}": _SOCKET.format(
             who="what instances reach", listen=f"{gateway}:{bridge_port}", free="FreeBind=yes\n", name="bridge"
         ),
-        f"{_UNITS}/zaki-doctor.service": _DOCTOR.format(
-            root=ROOT, state=STATE, settings=SETTINGS, credentials=_credentials(secrets, FRONT)
-        ),
+        f"{_UNITS}/zaki-doctor.service": _DOCTOR.format(**task),
         f"{_UNITS}/zaki-doctor.timer": _DOCTOR_TIMER,
+        f"{_UNITS}/zaki-backup.service": _BACKUP.format(**task),
+        f"{_UNITS}/zaki-backup.timer": _BACKUP_TIMER,
+        f"{_UNITS}/zaki-clean.service": _CLEAN.format(**task),
+        f"{_UNITS}/zaki-clean.timer": _CLEAN_TIMER,
         "/usr/local/bin/zaki": _COMMAND.format(
             root=ROOT, state=STATE, settings=SETTINGS, credentials=as_properties(secrets)
         ),

@@ -45,20 +45,11 @@ def schema(
 
 
 def _copy(settings: Settings, to: Path) -> None:
-    import contextlib
-    import sqlite3
-
     from sqlalchemy.engine import make_url
+
+    from bot.store.copies import copy_sqlite
 
     url = make_url(settings.effective_database_url)
     if url.get_backend_name() != "sqlite" or url.database is None:
         raise CliError("Only a SQLite database can be copied here; for PostgreSQL use pg_dump.")
-    draft = to.with_name(f"{to.name}.draft")
-    draft.unlink(missing_ok=True)
-    draft.touch(mode=0o600)
-    with (
-        contextlib.closing(sqlite3.connect(url.database)) as present,
-        contextlib.closing(sqlite3.connect(draft)) as written,
-    ):
-        present.backup(written)
-    draft.replace(to)
+    copy_sqlite(Path(url.database), to)

@@ -322,13 +322,15 @@ class Containers:
             raise ContainerError(f"The files of {instance_id} cannot be counted: the helper ended with {code}.")
         return code == 0
 
-    async def export(self, instance_id: str) -> AsyncGenerator[bytes, None]:
+    async def export(self, instance_id: str, *, frozen: bool = False) -> AsyncGenerator[bytes, None]:
         """Everything in the volume of a container that does not run, as a tar whose only top folder is `node`.
+
+        `frozen`: one that is paused will do, where what is found may be as a power cut would leave it.
 
         Sockets are left out, and what Docker cannot read; holes in files are filled. As long as it lasts, Docker
         answers nothing else about this container.
         """
-        await self._require_still(instance_id)
+        await self._require_still(instance_id, frozen=frozen)
         try:
             async with self._docker._query(
                 f"containers/{instance_id}/archive",
@@ -411,12 +413,13 @@ class Containers:
         if code != 0:
             raise ContainerError(f"The volume of {instance_id} cannot be written; look at the disk it is on.")
 
-    async def _require_still(self, instance_id: str) -> Observed:
+    async def _require_still(self, instance_id: str, *, frozen: bool = False) -> Observed:
         """The instance's container; raises :class:`ContainerError` where it is missing or runs."""
         observed = await self.observe(instance_id)
         if observed is None:
             raise ContainerError(f"The container {instance_id} is missing; run `zaki instance up {instance_id}`.")
-        if observed.state not in (ContainerState.CREATED, ContainerState.EXITED):
+        still = (ContainerState.CREATED, ContainerState.EXITED, *((ContainerState.PAUSED,) if frozen else ()))
+        if observed.state not in still:
             raise ContainerError(f"{instance_id} runs; stop it before its volume is touched.")
         return observed
 

@@ -6,8 +6,9 @@ Every step looks at the world first, so the whole may be killed anywhere and run
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import structlog
 from sqlalchemy import update
@@ -15,6 +16,7 @@ from sqlalchemy import update
 from bot.nudge import Topic
 from bot.provisioner import decisions, facts, pool
 from bot.provisioner.archive import ArchiveError, ArchiveTooLarge
+from bot.provisioner.backup.manifest import Held
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Action, Decision, Request, decide
 from bot.provisioner.facts import Sight
@@ -31,6 +33,8 @@ from infra.configuration import SpecError
 __all__ = ["InstanceBroken", "Reconciler", "Refused"]
 
 _log = structlog.get_logger(__name__)
+
+Result = TypeVar("Result")
 
 #: Actions in a row after which one that still finds something to do is left alone for a while.
 _STEPS = 6
@@ -114,6 +118,29 @@ class Reconciler:
         async with self._database.write() as session:
             await session.execute(update(Instance).where(Instance.id == instance_id).values(next_look_at=now()))
         self._context.nudge.ring(Topic.WISHES)
+
+    async def read_still(
+        self, instance_id: str, read: Callable[[Sight, Held], Awaitable[Result]], *, force: bool
+    ) -> Result | None:
+        """What `read` makes of the instance's files while nothing changes them; None where there is no instance.
+
+        One that is up is frozen for that. Raises :class:`Refused` where it is busy, unless `force`, and as
+        :meth:`reconcile`.
+        """
+        async with lease(self._database, instance_id, self._owner):
+            sight = await facts.look(self._context, instance_id)
+            if sight is None:
+                return None
+            if sight.facts.up:
+                decision = Decision(Action.SLEEP, "Its files are being copied.", force=force)
+
+                async def read_frozen(held: Held) -> Result:
+                    return await read(sight, held)
+
+                return await self._resting.hold_for(sight.work, decision, read_frozen, self._waking.go_on)
+            if sight.facts.container is ContainerState.RUNNING:
+                raise Refused("It is being started.")
+            return await read(sight, Held.AT_REST)
 
     async def give_back(self, instance_id: str) -> None:
         """Free the memory of one that is asleep."""

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import IPv4Address
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import delete, func, select
 
 from bot.nudge import Topic
 from bot.provisioner import addresses, disks, jobs
+from bot.provisioner.backup.manifest import Held
 from bot.provisioner.containers import Observed
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Decision
 from bot.provisioner.egress import EgressUnavailable
 from bot.provisioner.facts import is_pending
 from bot.provisioner.gateway import GatewayError
+from bot.provisioner.lease import LEASE
 from bot.provisioner.operations import Recorder
 from bot.provisioner.sleep.freezer import Freezer
 from bot.provisioner.waking import suspension_request
@@ -41,6 +43,11 @@ from bot.timeline import Stage
 from bot.users import receipts
 
 _log = structlog.get_logger(__name__)
+
+#: Seconds for which one that is up may be frozen so that its files can be read; people's messages wait meanwhile.
+HOLD_FOR = 120.0
+
+Result = TypeVar("Result")
 
 _UP = (ContainerState.RUNNING, ContainerState.PAUSED)
 
@@ -78,6 +85,31 @@ class Resting:
         """See to it that the gateway has nothing to do before it is started anew; raises :class:`Refused`."""
         async with work.operation(OperationKind.RESTART) as record:
             await self._fence(work, decision, record)
+
+    async def hold_for(
+        self,
+        work: Work,
+        decision: Decision,
+        read: Callable[[Held], Awaitable[Result]],
+        go_on: Callable[[Work, Recorder], Awaitable[None]],
+    ) -> Result:
+        """Have `read` read the volume of one that is up while it is frozen, for :data:`HOLD_FOR` seconds at most.
+
+        `go_on` brings it up again, whatever came. Raises :class:`Refused` where it is busy, or a message came.
+        """
+        instance = work.instance
+        async with work.operation(OperationKind.SLEEP) as record:
+            # Whoever kills us leaves it frozen: the service finds it then.
+            await work.save(next_look_at=now() + LEASE + HOLD_FOR)
+            await self._fence(work, decision, record)
+            try:
+                await self._freezer.freeze(instance.id)
+                async with asyncio.timeout(HOLD_FOR):
+                    return await read(Held.STILL if instance.suspension_id is not None else Held.BUSY)
+            except TimeoutError:
+                raise Refused(f"Its files could not be read within {HOLD_FOR:.0f} seconds.") from None
+            finally:
+                await go_on(work, record)
 
     async def _fence(self, work: Work, decision: Decision, record: Recorder, *, patient: bool = False) -> None:
         """Keep everything from the gateway and have it hold still; raises :class:`Refused`, after which it goes on."""

@@ -100,6 +100,15 @@ class Waking:
             await self._run(work, record)
             await self._context.archive.forget(instance.id)
 
+    async def go_on(self, work: Work, record: Recorder) -> None:
+        """Let one that was frozen for a moment go on with what it did, and its messages reach it again."""
+        instance = work.instance
+        await self._freezer.thaw(instance.id, PLANS[instance.plan].pids)
+        await self._resume(instance)
+        await record.stage(
+            Stage.READY, "it goes on", **jobs.AWAKE, fenced_at=None, suspension_id=None, next_look_at=now()
+        )
+
     async def _look_for_disk(self, instance: Instance) -> None:
         """Take over from Docker where the disk is: a restored database may know it otherwise, or not at all.
 
