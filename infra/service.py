@@ -137,6 +137,11 @@ class ServiceSpec:
         except ValueError as error:
             raise SpecError(str(error)) from None
 
+    @property
+    def endpoints(self) -> tuple[str, str]:
+        """Where it listens, `address:port` each."""
+        return self.listen, f"{self.gateway}:{self.bridge_port}"
+
     @classmethod
     def from_config(cls, config: Configuration, host: HostSpec, given: frozenset[str]) -> ServiceSpec | None:
         """Read what serves on a host; None where no release is named, and the host only holds instances.

@@ -18,14 +18,28 @@ apt_install() { # PACKAGE...
   done
   ((${#lacking[@]})) || return 0
   before=$(installed)
-  patient apt-get update --quiet --option APT::Update::Error-Mode=any ||
-    fail "Debian's package lists could not be brought to this host: see the lines above, and check its network and /etc/apt."
+  fresh_lists
   # An earlier run may have been killed in the middle of this.
   patient dpkg --configure --pending
-  patient apt-get install --quiet --yes --no-install-recommends \
-    --option Dpkg::Options::=--force-confdef --option Dpkg::Options::=--force-confold "${lacking[@]}" ||
+  # A list that is some minutes old may name what the mirror has replaced since.
+  install_from_lists "${lacking[@]}" || { fresh_lists now && install_from_lists "${lacking[@]}"; } ||
     fail "Debian's packages ${lacking[*]} could not be installed on this host: see the lines above."
   comm -13 <(printf '%s\n' "$before") <(installed) >>"$record/packages"
+}
+
+# The package lists, brought once for all steps of an `up`.
+fresh_lists() { # [now]
+  local mark=/run/zaki-steps/lists
+  [[ -n ${1-} || -z $(find "$mark" -mmin -30 2>/dev/null) ]] || return 0
+  patient apt-get update --quiet --option APT::Update::Error-Mode=any ||
+    fail "Debian's package lists could not be brought to this host: see the lines above, and check its network and /etc/apt."
+  mkdir -p "${mark%/*}"
+  touch "$mark"
+}
+
+install_from_lists() { # PACKAGE...
+  patient apt-get install --quiet --yes --no-install-recommends \
+    --option Dpkg::Options::=--force-confdef --option Dpkg::Options::=--force-confold "$@"
 }
 
 # Waits while the machine's own updates are under way, which hold one of several locks.
@@ -126,6 +140,12 @@ UNIT
   systemctl restart "zaki-revert-$name.timer"
 }
 
+# The time to log in begins once all is done. Who waits for our end to take it back already has not begun.
+count_anew() {
+  systemctl stop "zaki-revert-$name.service"
+  systemctl restart "zaki-revert-$name.timer"
+}
+
 disarm() {
   rm -f "$record/armed"
   [[ -e /etc/systemd/system/zaki-revert-$name.timer ]] || return 0
@@ -146,6 +166,7 @@ do_step() { # TOKEN
   [[ -z $step_provisional ]] || arm
   put_files
   run_script do < <(printf %s "$step_secret")
+  [[ -z $step_provisional ]] || count_anew
   printf %s "$1" >"$record/token"
 }
 
