@@ -19,7 +19,7 @@ _LEAST_DEBIAN = 12
 #: MiB that must be free before a step may begin.
 _LEAST_FREE_MIB = 300
 #: Seconds; the slowest part is the checks of the steps.
-_TIMEOUT_S = 180
+_TIMEOUT_S = 600
 _NO_SUDO = 77
 
 

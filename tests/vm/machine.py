@@ -198,31 +198,6 @@ class Vm:
                 check=True,
             )
 
-    def bring(self, folder: Path, image: Path) -> None:
-        """Copy what is in a folder to the VM's root, by a disk of its own: SSH is slow where all is emulated.
-
-        Args:
-            folder: Owners there are root's.
-            image: Where the disk is made.
-        """
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        with image.open("wb") as file:
-            file.truncate(size * 5 // 4 + (32 << 20))
-        subprocess.run(["/sbin/mkfs.ext4", "-q", "-d", folder, image], check=True)
-        self._monitor(
-            "blockdev-add",
-            {"driver": "raw", "node-name": "brought", "file": {"driver": "file", "filename": str(image)}},
-        )
-        self._monitor(
-            "device_add", {"driver": "virtio-blk-pci", "drive": "brought", "id": "brought", "serial": "brought"}
-        )
-        disk = "/dev/disk/by-id/virtio-brought"
-        self.run(
-            f"for try in {{1..300}}; do [[ ! -e {disk} ]] || break; sleep 0.1; done; "
-            f"mount -o ro {disk} /mnt && cp -a --no-preserve=ownership /mnt/. / && umount /mnt; rmdir /lost+found"
-        )
-        self._monitor("device_del", {"id": "brought"})
-
     def reset(self) -> None:
         """Press the reset button; :meth:`wait` for what comes of it."""
         self._monitor("system_reset")

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from bot.cli.releasing import build_release
 from bot.standins.telegram import SimulatorClient
 from bot.standins.telegram.client import SimulatedPerson
 from tests.vm.images import CHANGES, NAME, small_image
-from tests.vm.machine import PROJECT, Vm
-from tests.vm.preparation import prepare
+from tests.vm.machine import PROJECT, Disk, Vm
+from tests.vm.preparation import prepared_disk
 
 TOKEN = "123456789:AAtests-only-not-a-real-token-000000"
 STACK = "vm"
@@ -41,12 +42,11 @@ class Operator:
         """With a stack that is configured, of a host to which nothing was done.
 
         Args:
-            vm: It has just started.
+            vm: It has just started, from :func:`disk_for_serving`.
             folder: Empty.
             telegram: The simulator's URL on this machine.
             port: At which the engine reaches the VM; its own where left out.
         """
-        await asyncio.to_thread(prepare, vm, folder, await asyncio.to_thread(small_image, folder))
         (folder / "backend").mkdir()
         operator = cls(await asyncio.to_thread(_copy, folder / "checkout"), folder / "backend", vm)
         await operator.pulumi("stack", "init", STACK)
@@ -99,17 +99,19 @@ class Operator:
         return found
 
     async def first_up(self) -> dict[str, Any]:
-        """The same, where the image comes as soon as Docker runs, as from an operator who built one of their own."""
-        changes = shlex.join(word for change in CHANGES for word in ("--change", change))
+        """The same, where the image comes as soon as Docker runs."""
         async with asyncio.TaskGroup() as group:
-            bringing = asyncio.to_thread(
-                self.vm.run,
-                "until docker version >/dev/null 2>&1; do sleep 3; done; "
-                f"docker import {changes} /root/{_ARCHIVE} {NAME} && rm /root/{_ARCHIVE}",
-                timeout=3600,
-            )
-            group.create_task(bringing)
+            group.create_task(self.image_comes())
             return await self.up()
+
+    async def image_comes(self) -> None:
+        """Wait for Docker on the VM, and give it the image, as an operator does who built one of their own."""
+        changes = shlex.join(word for change in CHANGES for word in ("--change", change))
+        # Docker starts, and again with its settings. Not one long wait: whoever is cancelled has to wait for its end.
+        bring = f"docker import {changes} /root/{_ARCHIVE} {NAME} >/dev/null 2>&1 && exit; sleep 3"
+        look = f"for try in {{1..20}}; do {bring}; done; exit 1"
+        while (await asyncio.to_thread(self.vm.run, look, check=False)).returncode != 0:
+            pass
 
     def new_version(self, version: str) -> None:
         """The checkout becomes another version."""
@@ -127,6 +129,16 @@ class Operator:
         )
         output, errors = await process.communicate()
         return process.returncode or 0, output.decode(), errors.decode()
+
+
+def disk_for_serving(bare: Disk, folder: Path) -> Disk:
+    """A bare disk, besides with what takes long where all is emulated (see `preparation.py`), and the image.
+
+    Args:
+        bare: As a cloud hands it over.
+        folder: Empty.
+    """
+    return prepared_disk(bare, folder, build_release(folder / "release"), small_image(folder))
 
 
 async def answered(people: SimulatorClient, person: SimulatedPerson, text: str) -> None:

@@ -11,10 +11,15 @@ import pytest_asyncio
 
 from bot.standins.telegram import SimulatorClient, SimulatorConfig, create_app, running
 from bot.standins.telegram.client import SimulatedPerson
-from tests.vm.machine import Vm
-from tests.vm.operator import STACK, TOKEN, Operator, answered, writing
+from tests.vm.machine import Disk, Vm
+from tests.vm.operator import STACK, TOKEN, Operator, answered, disk_for_serving, writing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module")
+def disk(disk: Disk, tmp_path_factory: pytest.TempPathFactory) -> Disk:
+    return disk_for_serving(disk, tmp_path_factory.mktemp("disk"))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
