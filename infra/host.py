@@ -91,6 +91,9 @@ class HostStack(pulumi.ComponentResource):
         # First, so that a host without an image gets nothing at all.
         image = _identity(spec, self)
         steps = Steps(spec.target)
+        if service is not None:
+            where = "this machine" if spec.target is None else spec.target.host
+            steps.found.require_free(where, service.endpoints)
         ready = _machine(spec, steps, self)
         if spec.target is None:
             network = declare_bridge(spec, pulumi.ResourceOptions(parent=self, depends_on=ready))

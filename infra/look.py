@@ -7,7 +7,7 @@ import re
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ _LEAST_DEBIAN = 12
 #: MiB that must be free before a step may begin.
 _LEAST_FREE_MIB = 300
 #: Seconds; the slowest part is the checks of the steps.
-_TIMEOUT_S = 180
+_TIMEOUT_S = 600
 _NO_SUDO = 77
 
 
@@ -45,6 +45,9 @@ class HostState:
     #: What is not any more as a step left it, a sentence each, by the step's name.
     drift: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
+    #: Names of the programs that listen, by `address:port`.
+    listening: Mapping[str, str] = field(default_factory=dict)
+
     @classmethod
     def parse(cls, said: str) -> HostState:
         """Read what `look.sh` printed.
@@ -56,6 +59,7 @@ class HostState:
         free: dict[str, int] = {}
         tokens: dict[str, str] = {}
         drift: dict[str, tuple[str, ...]] = {}
+        listening: dict[str, str] = {}
         for line in said.splitlines():
             match line.split("\t", 2):
                 case ["free", path, mib] if mib.isdigit():
@@ -64,6 +68,8 @@ class HostState:
                     tokens[name] = token
                 case ["drift", name, what]:
                     drift[name] = (*drift.get(name, ()), what)
+                case ["listens", endpoint, program]:
+                    listening[endpoint] = program
                 case ["end"]:
                     facts["end"] = ""
                 case [key, value]:
@@ -72,7 +78,7 @@ class HostState:
             raise HostTrouble(
                 "The host did not say what it is; log in by hand and see whether bash and coreutils work."
             )
-        return cls(facts["system"], "systemd" in facts, facts["now"], facts.get("user"), free, tokens, drift)
+        return cls(facts["system"], "systemd" in facts, facts["now"], facts.get("user"), free, tokens, drift, listening)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -109,6 +115,21 @@ class HostState:
                     f"{where} has {mib} MiB left on {path}, and {_LEAST_FREE_MIB} are needed; free some room there."
                 )
 
+    def require_free(self, where: str, endpoints: Sequence[str]) -> None:
+        """Refuse a machine where somebody else listens at an `address:port` of ours.
+
+        Raises:
+            HostTrouble: It is such a machine.
+        """
+        for endpoint in endpoints:
+            port = endpoint.rpartition(":")[2]
+            for taken in (endpoint, f"0.0.0.0:{port}", f"*:{port}", f"[::]:{port}"):
+                if program := self.listening.get(taken):
+                    raise HostTrouble(
+                        f"{program} listens at port {port} of {where} ({taken}), which Zaki needs at {endpoint}; stop "
+                        "it, or give it another port."
+                    )
+
 
 def look(target: Target | None) -> HostState:
     """Log in, look, and log out; None looks at this machine.
@@ -118,16 +139,45 @@ def look(target: Target | None) -> HostState:
     """
     where = "This machine" if target is None else target.host
     as_root = f'[ "$(id -u)" = 0 ] && exec bash -s; sudo -n true 2>/dev/null || exit {_NO_SUDO}; exec sudo -n bash -s'
+    done = _on(target, ["sh", "-c", as_root], _SCRIPT)
+    if done.returncode == _NO_SUDO:
+        user = "you" if target is None else target.user
+        raise HostTrouble(
+            f"{where} lets {user} become root only with a password; allow it with the line "
+            f"`{'USER' if target is None else user} ALL=(ALL) NOPASSWD: ALL` in /etc/sudoers.d/zaki, or log in as root."
+        )
+    if target is not None and done.returncode == 255:
+        raise HostTrouble(_refused(target, done.stderr))
+    found = HostState.parse(done.stdout)
+    found.require(where)
+    return found
+
+
+def steps_under_way(target: Target | None) -> list[str]:
+    """The steps that a machine is at work on now, over a new log-in; asked when their own connection says nothing.
+
+    Raises:
+        HostTrouble: Nobody gets in.
+    """
+    listed = "systemctl list-units --plain --no-legend --state=active,activating,deactivating 'zaki-step-*'"
+    done = _on(target, ["sh", "-c", listed])
+    if target is not None and done.returncode == 255:
+        raise HostTrouble(_refused(target, done.stderr))
+    return [line.split()[0] for line in done.stdout.splitlines() if line.strip()]
+
+
+def _on(target: Target | None, command: list[str], given: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command on the machine, with the pinned host key and the agent's keys alone."""
+    where = "This machine" if target is None else target.host
     with tempfile.TemporaryDirectory(prefix="zaki-ssh-") as folder:
-        command = ["sh", "-c", as_root]
         if target is not None:
             known = Path(folder) / "known_hosts"
             known.write_text(f"zaki-host {target.host_key}\n")
             command = [*_ssh(target, known), shlex.join(command)]
         try:
-            done = subprocess.run(
+            return subprocess.run(
                 command,
-                input=_SCRIPT,
+                input=given,
                 capture_output=True,
                 text=True,
                 check=False,
@@ -140,17 +190,6 @@ def look(target: Target | None) -> HostState:
             ) from None
         except subprocess.TimeoutExpired:
             raise HostTrouble(f"{where} did not answer within {_TIMEOUT_S} seconds; see whether it hangs.") from None
-    if done.returncode == _NO_SUDO:
-        user = "you" if target is None else target.user
-        raise HostTrouble(
-            f"{where} lets {user} become root only with a password; allow it with the line "
-            f"`{'USER' if target is None else user} ALL=(ALL) NOPASSWD: ALL` in /etc/sudoers.d/zaki, or log in as root."
-        )
-    if target is not None and done.returncode == 255:
-        raise HostTrouble(_refused(target, done.stderr))
-    found = HostState.parse(done.stdout)
-    found.require(where)
-    return found
 
 
 def _ssh(target: Target, known: Path) -> list[str]:

@@ -9,6 +9,10 @@ if [[ -d /run/systemd/system ]]; then say systemd yes; fi
 if user=$(getent passwd 1000); then say user "${user%%:*}"; fi
 say now "$(date +%s)"
 for path in / /var /tmp; do say free "$path" "$(df --output=avail --block-size=1M "$path" | tail -n 1 | tr -d ' ')"; done
+# Who listens where; what systemd holds for a service is no trouble to a unit of ours.
+ss -Hltnp 2>/dev/null | while read -r _ _ _ address _ users; do
+  [[ $users == *'"systemd"'* ]] || say listens "${address/\%*:/:}" "$(cut -d '"' -f 2 <<<"$users")"
+done
 for record in "$records"/*/; do
   [[ -s $record/token ]] || continue
   name=$(basename "$record")

@@ -139,6 +139,11 @@ class ServiceSpec:
         except ValueError as error:
             raise SpecError(str(error)) from None
 
+    @property
+    def endpoints(self) -> tuple[str, str]:
+        """Where it listens, `address:port` each."""
+        return self.listen, f"{self.gateway}:{self.bridge_port}"
+
     @classmethod
     def from_config(
         cls, config: Configuration, host: HostSpec, given: frozenset[str], told: Mapping[str, str]
@@ -269,7 +274,7 @@ def render_secrets() -> str:
 
 def render_files(spec: ServiceSpec) -> dict[str, tuple[str, int]]:
     """Content and mode of each file of the services, by its absolute path."""
-    texts = render_units(spec.listen, spec.gateway, spec.bridge_port, spec.secrets)
+    texts = render_units(spec.listen, spec.gateway, spec.bridge_port, spec.secrets, spec.ready_within_s)
     files = {path: (text, 0o755 if "/bin/" in path else 0o644) for path, text in texts.items()}
     files[SETTINGS] = (render_settings(spec.settings), 0o644)
     return files

@@ -17,6 +17,8 @@ from infra.target import Target
 
 #: Where the disks of instances are, unless a host says otherwise.
 VOLUMES = "/var/lib/zaki/volumes"
+#: Where the services of a host behind SSH read about it, unless its stack says otherwise.
+HOST_FILE = "/etc/zaki/host.json"
 #: An OpenClaw gateway is killed by its own first turn below this.
 MEMORY_FLOOR_MIB = 1280
 
@@ -323,16 +325,17 @@ class HostSpec:
             SpecError: A value is missing or cannot be used.
         """
         values = Values(config)
+        target = Target.from_config(config)
         return cls(
             image=values.text("image"),
-            host_file=values.text("host_file"),
+            host_file=values.text("host_file", None if target is None else HOST_FILE),
             network=values.text("network", "zaki0"),
             bridge=values.text("bridge", "zaki0"),
             subnet=values.network("subnet") or IPv4Network("10.86.0.0/16"),
             docker_range=values.network("docker_range"),
             runtime=values.text("runtime", "runc"),
             host_swap_mib=None if values.text("host_swap_mib", _AUTO) == _AUTO else values.integer("host_swap_mib", 0),
-            target=Target.from_config(config),
+            target=target,
             harden=values.boolean("host_harden"),
             volumes=values.folder("volumes", VOLUMES),
             firewall=values.boolean("firewall"),

@@ -20,19 +20,27 @@ apt_install() { # PACKAGE...
   done
   ((${#lacking[@]})) || return 0
   before=$(installed)
-  # Once is enough for the steps of one run, which come soon after one another.
-  if [[ -z $(find "$lists" -mmin -15 2>/dev/null) ]]; then
-    patient apt-get update --quiet --option APT::Update::Error-Mode=any ||
-      fail "Debian's package lists could not be brought to this host: see the lines above, and check its network and /etc/apt."
-    mkdir -p "${lists%/*}"
-    touch "$lists"
-  fi
+  fresh_lists
   # An earlier run may have been killed in the middle of this.
   patient dpkg --configure --pending
-  patient apt-get install --quiet --yes --no-install-recommends \
-    --option Dpkg::Options::=--force-confdef --option Dpkg::Options::=--force-confold "${lacking[@]}" ||
-    { rm -f "$lists"; fail "Debian's packages ${lacking[*]} could not be installed on this host: see the lines above."; }
+  # A list that is some minutes old may name what the mirror has replaced since.
+  install_from_lists "${lacking[@]}" || { fresh_lists now && install_from_lists "${lacking[@]}"; } ||
+    fail "Debian's packages ${lacking[*]} could not be installed on this host: see the lines above."
   comm -13 <(printf '%s\n' "$before") <(installed) >>"$record/packages"
+}
+
+# The package lists, brought once for all steps of an `up`.
+fresh_lists() { # [now]
+  [[ -n ${1-} || -z $(find "$lists" -mmin -30 2>/dev/null) ]] || return 0
+  patient apt-get update --quiet --option APT::Update::Error-Mode=any ||
+    fail "Debian's package lists could not be brought to this host: see the lines above, and check its network and /etc/apt."
+  mkdir -p "${lists%/*}"
+  touch "$lists"
+}
+
+install_from_lists() { # PACKAGE...
+  patient apt-get install --quiet --yes --no-install-recommends \
+    --option Dpkg::Options::=--force-confdef --option Dpkg::Options::=--force-confold "$@"
 }
 
 # Waits while the machine's own updates are under way, which hold one of several locks.

@@ -39,7 +39,7 @@ UMask=0007
 Restart=on-failure
 RestartSec=2
 WatchdogSec={watchdog}
-TimeoutStartSec=120
+TimeoutStartSec={start}
 LimitNOFILE=524288
 """
 
@@ -268,7 +268,9 @@ exec systemd-run --quiet --collect --wait "$way" --service-type=exec --gid=zaki 
 """
 
 
-def render_units(listen: str, gateway: IPv4Address, bridge_port: int, secrets: frozenset[str]) -> dict[str, str]:
+def render_units(
+    listen: str, gateway: IPv4Address, bridge_port: int, secrets: frozenset[str], start_within: int
+) -> dict[str, str]:
     """Every file but the settings, by its absolute path.
 
     Args:
@@ -276,14 +278,19 @@ def render_units(listen: str, gateway: IPv4Address, bridge_port: int, secrets: f
         gateway: The host's address on the instances' bridge.
         bridge_port: What instances may reach there.
         secrets: Those of :data:`SECRETS` that are given.
+        start_within: Seconds that a service gets to say that it serves.
     """
     names = " ".join(SOCKETS)
     task = {"root": ROOT, "state": STATE, "settings": SETTINGS, "credentials": _credentials(secrets, FRONT)}
     return {
         "/etc/sysusers.d/zaki.conf": _USERS.format(state=STATE),
         "/etc/tmpfiles.d/zaki.conf": _FOLDERS.format(state=STATE, credentials=CREDENTIALS),
-        f"{_UNITS}/{FRONT}": _FRONT.format(service=_service("front", FRONT, 60, secrets), sockets=names, state=STATE),
-        f"{_UNITS}/{PROVISIONER}": _PROVISIONER.format(service=_service("provisioner", PROVISIONER, 120, secrets)),
+        f"{_UNITS}/{FRONT}": _FRONT.format(
+            service=_service("front", FRONT, 60, secrets, start_within), sockets=names, state=STATE
+        ),
+        f"{_UNITS}/{PROVISIONER}": _PROVISIONER.format(
+            service=_service("provisioner", PROVISIONER, 120, secrets, start_within)
+        ),
         f"{_UNITS}/{SOCKETS[0]}": _SOCKET.format(
             who="where the TLS proxy reaches the webhook", listen=listen, free="", name="public"
         ),
@@ -330,13 +337,14 @@ def as_properties(secrets: frozenset[str]) -> str:
     return "".join(f" --property={line}" for line in _credentials(secrets, FRONT).splitlines())
 
 
-def _service(role: str, unit: str, watchdog: int, secrets: frozenset[str]) -> str:
+def _service(role: str, unit: str, watchdog: int, secrets: frozenset[str], start: int) -> str:
     return _SERVICE.format(
         root=ROOT,
         state=STATE,
         settings=SETTINGS,
         role=role,
         watchdog=watchdog,
+        start=start,
         credentials=_credentials(secrets, unit),
     )
 

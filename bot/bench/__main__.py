@@ -116,6 +116,26 @@ def faults(
     _run(lambda report, tell: measure(shape, real=real, report=report, tell=tell), as_json=as_json)
 
 
+@app.command("bare-vm")
+def bare_vm(as_json: AsJson = False) -> None:
+    """From a bare Debian VM (emulated) to one that serves by `zaki host up`, and what the time is spent on."""
+    from bot.bench.bare_vm import measure
+
+    _run(measure, as_json=as_json)
+
+
+@app.command("cuts")
+def cuts(
+    as_json: AsJson = False,
+    cuts: Annotated[int, typer.Option(min=1, help="How often the way in is cut.")] = 20,
+    seed: Annotated[int, typer.Option(help="Chooses the moments.")] = 20261125,
+) -> None:
+    """`zaki host up` of a bare VM, its SSH cut at random moments: who was locked out, and whether the next finishes."""
+    from bot.bench.bare_vm import measure_cuts
+
+    _run(lambda report, tell: measure_cuts(cuts, seed, report, tell), as_json=as_json)
+
+
 def _run(measure: Callable[[Report, Tell], Awaitable[None]], *, as_json: bool) -> None:
     from bot import logs
     from bot.cli.errors import explain

@@ -20,6 +20,8 @@ _PROJECT = Path(__file__).resolve().parents[2]
 #: What the services of a host need besides the packages: the pins, and what builds the engine and the image.
 _BESIDES = ("pins.env", "setup", "fetch", "swap", "engine", "image")
 
+_KEPT = 5
+
 
 def build_release(folder: Path, project: Path = _PROJECT) -> Path:
     """Make `zaki-VERSION.tar.gz` in the folder, where VERSION ends with a checksum: the same sources, the same file.
@@ -47,9 +49,9 @@ def build_release(folder: Path, project: Path = _PROJECT) -> Path:
         draft.write_bytes(content)
         archive = folder / f"zaki-{version}.tar.gz"
         draft.replace(archive)
-    for other in folder.glob("zaki-*.tar.gz"):
-        if other != archive:
-            other.unlink()
+    # Another stack of the checkout may still name an older one.
+    for other in sorted(folder.glob("zaki-*.tar.gz"), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
+        other.unlink()
     return archive
 
 

@@ -47,6 +47,7 @@ from infra.spec import HostSpec, InstanceSpec, is_instance_id
 
 __all__ = [
     "HOST_STACK",
+    "BareStack",
     "HostOutputs",
     "Orphans",
     "StackBusy",
@@ -57,6 +58,8 @@ __all__ = [
     "StackPreview",
     "StackRefused",
     "StackTimeout",
+    "engine_variables",
+    "own_backend",
 ]
 
 #: Name of the stack of a local host.
@@ -282,22 +285,12 @@ class StackManager:
         home = self._state / "keys" if folder.path.is_relative_to(self._state) else folder.path
         passphrase = home / "passphrase"
         passphrase_of(passphrase)
-        ours = [str(self._toolchain.pulumi_bin), str(Path(sys.executable).parent)]
-        before = [part for part in os.environ.get("PATH", os.defpath).split(os.pathsep) if part not in ours]
         return {
-            "PATH": os.pathsep.join([*ours, *before]),
-            "PULUMI_HOME": str(self._toolchain.pulumi_home),
+            **engine_variables(self._toolchain),
             "PULUMI_BACKEND_URL": folder.backend_url,
             "PULUMI_CONFIG_PASSPHRASE_FILE": str(passphrase),
             "PULUMI_STACK": folder.stack,
             "PULUMI_OPTION_CONFIG_FILE": str(folder.settings),
-            "PULUMI_SKIP_UPDATE_CHECK": "1",
-            "PULUMI_IGNORE_AMBIENT_PLUGINS": "1",
-            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "1",
-            "PULUMI_DIY_BACKEND_NO_LEGACY_WARNING": "1",
-            # Every run looks through the logs of all others.
-            "PULUMI_LOG_ROTATION_MAX_AGE_DAYS": "1",
-            "PULUMI_LOG_ROTATION_MAX_TOTAL_MB": "1",
         }
 
     @asynccontextmanager
@@ -388,7 +381,7 @@ class StackManager:
             async with self._held(StackFolder(Path(path), folder.stack)) as work:
                 return await self._in_thread(work, self._preview, work, config)
 
-    def _stack(self, work: _Work) -> _Stack:
+    def _stack(self, work: _Work) -> BareStack:
         command = EngineCommand(self._toolchain, timeout=self._timeout, grace=self._grace, stop=work.stop)
         workspace = LocalWorkspace(
             work_dir=str(work.folder.path),
@@ -396,7 +389,7 @@ class StackManager:
             env_vars=self._environment(work.folder),
             pulumi_command=command,
         )
-        stack = _Stack(work.folder.stack, workspace)
+        stack = BareStack(work.folder.stack, workspace)
         if not work.folder.exists():
             with contextlib.suppress(StackAlreadyExistsError):
                 stack.make()
@@ -478,7 +471,36 @@ class StackManager:
             logging.getLogger("asyncio").setLevel(self._asyncio_log_level)
 
 
-class _Stack(Stack):
+def own_backend(state: Path) -> tuple[str, Path]:
+    """The backend of an operator's stacks below our state folder, and the file of its passphrase; made where missing.
+
+    It is not that of this machine's stack, whose folder goes with it.
+    """
+    folder = StackFolder(state / "hosts", HOST_STACK)
+    (folder.path / "backend").mkdir(mode=0o700, parents=True, exist_ok=True)
+    passphrase = state / "keys" / "passphrase"
+    load_key(passphrase)
+    return folder.backend_url, passphrase
+
+
+def engine_variables(toolchain: Toolchain) -> dict[str, str]:
+    """The variables with which the pinned engine finds its plugins and our packages, and keeps to itself."""
+    ours = [str(toolchain.pulumi_bin), str(Path(sys.executable).parent)]
+    before = [part for part in os.environ.get("PATH", os.defpath).split(os.pathsep) if part not in ours]
+    return {
+        "PATH": os.pathsep.join([*ours, *before]),
+        "PULUMI_HOME": str(toolchain.pulumi_home),
+        "PULUMI_SKIP_UPDATE_CHECK": "1",
+        "PULUMI_IGNORE_AMBIENT_PLUGINS": "1",
+        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "1",
+        "PULUMI_DIY_BACKEND_NO_LEGACY_WARNING": "1",
+        # Every run looks through the logs of all others.
+        "PULUMI_LOG_ROTATION_MAX_AGE_DAYS": "1",
+        "PULUMI_LOG_ROTATION_MAX_TOTAL_MB": "1",
+    }
+
+
+class BareStack(Stack):
     """Starts one process for an `up` instead of four: what the library asks the others for is in the checkpoint."""
 
     def __init__(self, name: str, workspace: LocalWorkspace) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+from pathlib import Path
+
 import pytest
 
+import infra.look
 from infra.look import HostState, HostTrouble
 
 BARE = "system\tdebian 12\nsystemd\tyes\nnow\t1700000000\nfree\t/\t9000\nfree\t/var\t9000\n"
@@ -54,3 +59,19 @@ def test_system_that_no_step_was_written_for_is_refused(system: str, systemd: st
 def test_full_disk_is_refused_with_its_path() -> None:
     with pytest.raises(HostTrouble, match="has 7 MiB left on /var, and 300 are needed; free some room there"):
         HostState.parse(BARE.replace("/var\t9000", "/var\t7") + "end\n").require("host")
+
+
+@pytest.mark.parametrize("taken", ["127.0.0.1:8080", "0.0.0.0:8080", "*:8080", "[::]:8080"])
+def test_port_that_somebody_else_has_is_refused_with_their_name(taken: str) -> None:
+    found = HostState.parse(BARE + f"listens\t127.0.0.1:80\tapache2\nlistens\t{taken}\tnginx\nend\n")
+    with pytest.raises(HostTrouble, match=r"^nginx listens at port 8080 of host .* stop it, or give it another port"):
+        found.require_free("host", ["10.86.0.1:8081", "127.0.0.1:8080"])
+    found.require_free("host", ["10.86.0.1:8081"])
+
+
+def test_machine_tells_who_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        endpoint = "{}:{}".format(*listener.getsockname())
+        script = Path(infra.look.__file__).with_name("look.sh").read_text()
+        said = subprocess.run(["bash", "-s"], input=script, capture_output=True, text=True, check=True).stdout
+    assert HostState.parse(said).listening[endpoint] == Path("/proc/self/comm").read_text().strip()
