@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests import workers
 from tests.postgres import PostgresCluster
+
+# How long an example takes says more about what else the machine does.
+settings.register_profile("zaki", deadline=None)
+settings.load_profile("zaki")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
