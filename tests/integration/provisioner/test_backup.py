@@ -191,7 +191,8 @@ async def test_a_backup_comes_back_onto_an_empty_host(
     restored = Database(settings.effective_database_url)
     try:
         async with restored.read() as session:
-            instance, wish = (await session.execute(select(Instance, Wish))).one()
+            both = select(Instance, Wish).join(Wish, Wish.user_id == Instance.user_id)
+            instance, wish = (await session.execute(both)).one()
     finally:
         await restored.close()
     assert (instance.container, instance.declared_hash, instance.ready_at) == (ContainerState.NONE, None, None)

@@ -13,7 +13,7 @@ import pytest
 
 from infra.configuration import SpecError
 from infra.service import Release, ServiceSpec, render_change_over, render_files, render_secrets, render_undo
-from infra.units import FRONT, PROVISIONER, SECRETS, render_settings
+from infra.units import FRONT, PROVISIONER, SECRETS, TIMERS, render_settings
 
 SPEC = ServiceSpec(
     release=Release("0.1.0-0123456789ab", b"archive"),
@@ -123,3 +123,12 @@ def test_scripts_are_bash(script: str) -> None:
 def test_what_the_services_keep_outlives_them_unless_it_shall_not() -> None:
     assert "rm -rf" not in render_undo(SPEC)
     assert "rm -rf --one-file-system /var/lib/zaki" in render_undo(replace(SPEC, keep_data=False))
+
+
+def test_each_timer_has_its_service_is_started_and_leaves_room_for_people() -> None:
+    files = render_files(SPEC)
+    for timer in TIMERS:
+        assert "Persistent=yes\n" in files[f"/etc/systemd/system/{timer}"][0]
+        assert "RandomizedDelaySec=" in files[f"/etc/systemd/system/{timer}"][0]
+        assert "Nice=19\n" in files[f"/etc/systemd/system/{timer.removesuffix('timer')}service"][0]
+        assert timer in render_change_over(SPEC)
