@@ -82,8 +82,10 @@ Description=Resolver of Zaki's instances
 After=network-online.target zaki-firewall.service
 Wants=network-online.target
 Requires=zaki-firewall.service
+StartLimitIntervalSec=0
 
 [Service]
+Type=notify
 User={USER}
 Group={USER}
 ExecStart=/usr/sbin/unbound -d -p -c {CONFIG}
@@ -104,7 +106,7 @@ ProtectControlGroups=yes
 ProtectClock=yes
 ProtectHostname=yes
 ProtectProc=invisible
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
