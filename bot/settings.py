@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     #: Seconds without anything to do after which an instance falls asleep; unset: what its plan says.
     idle_seconds: Annotated[float, Field(gt=0)] | None = None
 
+    #: Seconds that one run of the Pulumi engine may take; more where the machine is slow.
+    engine_seconds: Annotated[float, Field(ge=10)] = 120
+
     #: How far instances get at most, besides Zaki itself; a plan or a person may get less far.
     egress: Egress = Egress.OPEN
 

@@ -55,11 +55,18 @@ start_services() {
 
 running() { systemctl show --property=ActiveState,MainPID "${services[@]}" | tr '\n' ' '; }
 
+# What a service itself said last.
+last_words() { # SERVICE
+  local said
+  said=$(journalctl --quiet --lines=1 --output=cat "_SYSTEMD_UNIT=$1" 2>/dev/null | tail -n 1 | cut -c 1-300)
+  [[ -z $said ]] || printf ': %s' "${said%.}"
+}
+
 # Says nothing where it is ready, else why not.
 why_not() {
   local service
   for service in "${services[@]}"; do
-    [[ $(systemctl is-active "$service") == active ]] || { echo "$service does not run"; return; }
+    [[ $(systemctl is-active "$service") == active ]] || { echo "$service does not run$(last_words "$service")"; return; }
   done
   python3 - "http://$public/readyz" <<'PYTHON'
 import json, sys, urllib.error, urllib.request
@@ -119,7 +126,7 @@ change_over() {
   fi
   old=$(serves previous)
   reason=${reason:-$(why_not)}
-  why="Zaki $version did not become ready within $ready_within seconds (${reason:-it ends at once}); \`journalctl -u zaki-front -u zaki-provisioner\` on the host says why"
+  why="Zaki $version did not become ready (${reason:-it ends at once}; it had $ready_within seconds); \`journalctl -u zaki-front -u zaki-provisioner\` on the host says why"
   if [[ -e $release/proven || -z $old || $old == "$version" ]]; then
     fail "$why."
   fi

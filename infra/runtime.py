@@ -124,6 +124,8 @@ def render_do(spec: RuntimeSpec) -> str:
 apt_install python3
 before=$(sha256sum {_SETTINGS} 2>/dev/null || true)
 {merge}
+# Docker starts no container without it where the kernel has AppArmor, and Debian only recommends it.
+command -v apparmor_parser >/dev/null || apt_install apparmor
 command -v dockerd >/dev/null || apt_install docker.io
 command -v docker >/dev/null || apt_install docker-cli
 # Debian 12's cannot try its settings.

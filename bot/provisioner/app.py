@@ -91,7 +91,7 @@ class Provisioner:
         """Open what single commands need, without the main loops; close it with :meth:`stop`."""
         keys = self._settings.state / "keys"
         containers = await self._exit.enter_async_context(Containers.connect())
-        stacks = StackManager(self._toolchain, self._settings.state, containers)
+        stacks = StackManager(self._toolchain, self._settings.state, containers, timeout=self._settings.engine_seconds)
         self._exit.push_async_callback(stacks.close)
         self.context = ProvisionerContext(
             settings=self._settings,

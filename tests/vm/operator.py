@@ -51,12 +51,13 @@ class Operator:
         operator = cls(await asyncio.to_thread(_copy, folder / "checkout"), folder / "backend", vm)
         await operator.pulumi("stack", "init", STACK)
         settings = {"ZAKI_TELEGRAM_API": f"http://10.0.2.2:{urlsplit(telegram).port}", "ZAKI_ADMISSION": "open"}
+        settings |= {"ZAKI_POOL": "0", "ZAKI_OPERATORS": "1", "ZAKI_ENGINE_SECONDS": "900"}
         config = {
             "zaki:host_target": f"ssh://{vm.user}@127.0.0.1:{port or vm.port}",
             "zaki:host_key": vm.host_key,
             "zaki:host_swap_mib": "256",
             "zaki:image": NAME,
-            "zaki:settings": json.dumps({**settings, "ZAKI_POOL": "0"}),
+            "zaki:settings": json.dumps(settings),
             # A start takes as much longer as everything else there.
             "zaki:ready_within_s": "600",
         }

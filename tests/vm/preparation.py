@@ -17,7 +17,18 @@ from tests.vm.machine import Disk
 _AS_HERE = ("etc/pip.conf", "etc/ssl/certs/ca-certificates.crt")
 #: What the steps of a host install.
 PACKAGES = (
-    *("ca-certificates", "curl", "debootstrap", "docker.io", "e2fsprogs", "fail2ban", "iproute2", "iptables", "kmod"),
+    *(
+        "apparmor",
+        "ca-certificates",
+        "curl",
+        "debootstrap",
+        "docker.io",
+        "e2fsprogs",
+        "fail2ban",
+        "iproute2",
+        "iptables",
+        "kmod",
+    ),
     *("nftables", "python3-systemd", "python3-venv", "restic", "systemd-timesyncd", "ufw", "unattended-upgrades"),
     "unbound",
 )
