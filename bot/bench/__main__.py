@@ -116,6 +116,14 @@ def faults(
     _run(lambda report, tell: measure(shape, real=real, report=report, tell=tell), as_json=as_json)
 
 
+@app.command("isolation")
+def isolation(as_json: AsJson = False) -> None:
+    """What a hostile instance tries from inside: how many attempts are made, and how many succeed."""
+    from bot.bench.isolation import measure
+
+    _run(measure, as_json=as_json)
+
+
 @app.command("bare-vm")
 def bare_vm(as_json: AsJson = False) -> None:
     """From a bare Debian VM (emulated) to one that serves by `zaki host up`, and what the time is spent on."""

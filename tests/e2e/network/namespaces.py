@@ -199,21 +199,37 @@ class World:
 
 
 @contextmanager
-def world(folder: Path, spec: FirewallSpec, *, plain: Sequence[int] = INTERNET_PORTS) -> Iterator[World]:
-    """Build it, and take it away after the block; on the internet `plain` ports greet."""
+def world(
+    folder: Path,
+    spec: FirewallSpec,
+    *,
+    plain: Sequence[int] = INTERNET_PORTS,
+    host_ports: Sequence[int] = HOST_PORTS,
+    instances: Sequence[int] = (),
+) -> Iterator[World]:
+    """Build it, and take it away after the block; on the internet `plain` ports greet, on the host `host_ports`.
+
+    `instances` are processes whose networks, cut off from where they were, are those of the two instances.
+    """
     if os.geteuid() != 0:
         pytest.fail("Network namespaces are made by root: run this test as root.", pytrace=False)
     stem = f"zk{secrets.token_hex(3)}"
     names = [f"{stem}-{part}" for part in ("host", "anna", "bert", "other", "net")]
     with contextlib.ExitStack() as stack:
+        processes = dict(zip(names[1:3], instances, strict=False))
         for name in names:
-            subprocess.run(["ip", "netns", "add", name], check=True)
+            made_of = ["attach", name, str(processes[name])] if name in processes else ["add", name]
+            subprocess.run(["ip", "netns", *made_of], check=True)
             stack.callback(subprocess.run, ["ip", "netns", "delete", name], check=True)
         host, anna, bert, other, internet = (Namespace(name) for name in names)
+        for given, _ in zip((anna, bert), instances, strict=False):
+            given.ip("link delete eth0")
+            given.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=0", "net.ipv6.conf.default.disable_ipv6=0")
         made = World(host, anna, bert, other, internet, folder, spec)
         _wire(made)
         made.write(spec)
-        stack.enter_context(host.serving(HOST_PORTS))
+        if host_ports:
+            stack.enter_context(host.serving(host_ports))
         for namespace in (anna, bert, other):
             stack.enter_context(namespace.serving(INTERNET_PORTS))
         stack.enter_context(internet.serving(plain))
