@@ -1,0 +1,95 @@
+"""The files of skills below `STATE/skills`, each named by its SHA-256."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_NAME = re.compile(r"[0-9a-f]{64}\Z")
+
+
+class Shelf:
+    """Whole files, or none: what is put is on the disk before it has its name.
+
+    All of it blocks; call it in a thread.
+    """
+
+    def __init__(self, state: Path) -> None:
+        self._folder = state / "skills"
+
+    def path(self, archive: str) -> Path:
+        """Where an archive is, if it is kept; `archive` is its SHA-256 in hex."""
+        if not _NAME.match(archive):
+            raise ValueError(f"{archive!r} is no SHA-256")
+        return self._folder / archive[:2] / f"{archive}.zip"
+
+    def holds(self, archive: str) -> bool:
+        """Whether it is kept."""
+        return self.path(archive).is_file()
+
+    def put(self, content: bytes) -> str:
+        """Keep the content; its name. Raises OSError where the disk is full."""
+        archive = hashlib.sha256(content).hexdigest()
+        target = self.path(archive)
+        self._make(target.parent)
+        with self.incoming() as partial:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.chmod(0o644)
+            partial.replace(target)
+        descriptor = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        return archive
+
+    def read(self, archive: str) -> bytes:
+        """The content; raises FileNotFoundError where it is not kept, OSError where it is not what it was."""
+        content = self.path(archive).read_bytes()
+        if hashlib.sha256(content).hexdigest() != archive:
+            self.discard(archive)
+            raise FileNotFoundError(f"{archive} changed on the disk")
+        return content
+
+    def discard(self, archive: str) -> None:
+        """Keep it no longer."""
+        self.path(archive).unlink(missing_ok=True)
+
+    @contextmanager
+    def incoming(self) -> Iterator[Path]:
+        """A file to write to, gone after the block unless it was moved."""
+        folder = self._folder / "incoming"
+        self._make(folder)
+        descriptor, name = tempfile.mkstemp(dir=folder)
+        os.close(descriptor)
+        try:
+            yield Path(name)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what a stop left half written."""
+        folder = self._folder / "incoming"
+        for path in folder.iterdir() if folder.is_dir() else ():
+            path.unlink(missing_ok=True)
+
+    def _make(self, folder: Path) -> None:
+        if folder.is_dir():
+            return
+        for path in (self._folder, folder):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                # Two system users share the state where its folder says so.
+                if path.parent.stat().st_mode & stat.S_ISGID:
+                    path.chmod(0o2770)
