@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from bot.front.skills.mirror import reference_of, refusal
+from bot.front.skills.intake import number
+from bot.front.skills.standing import reference_of, refusal
 from bot.skills.names import Reference
 from bot.store.tables import Skill, SkillVerdict, SkillVersion
 
@@ -180,8 +181,8 @@ def result(owner: str | None, item: Mapping[str, Any], score: float, note: str =
         "displayName": str(item.get("displayName") or slug)[:200],
         "summary": f"{note} {summary}".strip(),
         "version": item.get("version") if isinstance(item.get("version"), str) else None,
-        "updatedAt": _number(item.get("updatedAt")),
-        "downloads": _number(item.get("downloads")),
+        "updatedAt": number(item.get("updatedAt")),
+        "downloads": number(item.get("downloads")),
     }
     if owner is not None:
         row["ownerHandle"] = owner
@@ -227,8 +228,9 @@ def moderation(row: SkillVersion) -> dict[str, Any]:
 def overview(row: SkillVersion) -> str:
     """One paragraph on a version that passed."""
     day = datetime.fromtimestamp(row.vetted_at, UTC).strftime("%d %B %Y")
+    files = "one file" if len(row.files) == 1 else f"{len(row.files)} files"
     needs = ", ".join(sorted({*row.needs.get("bins", []), *row.needs.get("env", [])})) or "no program and no secret"
-    return f"Vetted by Zaki on {day}: {len(row.files)} files, which need {needs}."
+    return f"Vetted by Zaki on {day}: {files}, needing {needs}."
 
 
 #: How each kind of need is called.
@@ -258,7 +260,3 @@ def _security(row: SkillVersion) -> dict[str, Any]:
     if row.verdict != SkillVerdict.PASSED:
         return _UNKNOWN_SECURITY
     return {"status": "clean", "passed": True, "checkedAt": round(row.checked_at * 1000), "scanner": "zaki"}
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and abs(value) < 1e15 else 0.0

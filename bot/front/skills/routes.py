@@ -199,7 +199,7 @@ class Served:
         """One file of a version."""
         skill = await self._skill(request)
         row = await self._mirror.pick(skill, _short(request, "version"), _short(request, "tag"))
-        content = await self._mirror.bundle_file(row, request.query_params.get("path", ""))
+        content = await self._mirror.file(row, request.query_params.get("path", ""))
         if len(content) > _LARGEST_SHOWN:
             raise BadRequest("That file is too large to be shown; download the skill.")
         return Response(content, media_type="text/plain; charset=utf-8", headers={"X-Content-Type-Options": "nosniff"})

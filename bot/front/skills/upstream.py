@@ -18,8 +18,8 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 import structlog
 
-from bot.front.skills.archive import LARGEST_ARCHIVE
 from bot.front.skills.errors import Ambiguous, Forbidden, NotThere, SkillError, TakenBack, Unavailable
+from bot.skills.inspection.archive import LARGEST_ARCHIVE
 
 _log = structlog.get_logger(__name__)
 

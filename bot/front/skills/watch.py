@@ -18,7 +18,7 @@ EVERY = 1800.0
 
 async def watch(mirror: Mirror) -> None:
     """For as long as the service runs; a version whose verdict turned bad is recalled within `EVERY` seconds."""
-    await asyncio.to_thread(mirror.shelf.sweep)
+    await mirror.keeping.sweep()
     while True:
         # Not every Zaki of the world at the same moment.
         await asyncio.sleep(EVERY * random.uniform(0.75, 1.0))  # noqa: S311

@@ -14,6 +14,7 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 _CENTRAL = struct.Struct("<4s4B4HL2L5H2L")
 _END = struct.Struct("<4s4H2LH")
 _DATE = 0x21
+_UTF8 = 0x800
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,16 @@ def odd(entries: Iterable[Entry]) -> bytes:
         name = entry.name.encode()
         size = len(entry.stored) if entry.size is None else entry.size
         offset = body.tell()
-        common = (0, entry.method, 0, _DATE, entry.crc, len(entry.stored), size, len(name))
+        common = (
+            0 if entry.name.isascii() else _UTF8,
+            entry.method,
+            0,
+            _DATE,
+            entry.crc,
+            len(entry.stored),
+            size,
+            len(name),
+        )
         body.write(_LOCAL.pack(b"PK\x03\x04", 20, *common, 0))
         body.write(name)
         body.write(entry.stored)
@@ -82,6 +92,14 @@ def device(name: str) -> Entry:
 def many_files(manifest: bytes, count: int) -> bytes:
     """An archive of so many empty files."""
     return odd([plain("SKILL.md", manifest), *(Entry(f"n/{number:x}") for number in range(count))])
+
+
+def multitude(count: int) -> bytes:
+    """An archive that names the same empty file so many times."""
+    local = _LOCAL.pack(b"PK\x03\x04", 20, 0, 0, 0, _DATE, 0, 0, 0, 1, 0) + b"n"
+    once = _CENTRAL.pack(b"PK\x01\x02", 20, 3, 20, 0, 0, 0, 0, _DATE, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"n"
+    table = once * count
+    return local + table + _END.pack(b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, len(table), len(local), 0)
 
 
 def bomb(manifest: bytes, gigabytes: int = 10) -> bytes:

@@ -10,11 +10,14 @@ from urllib.parse import urlsplit
 
 import yaml  # type: ignore[import-untyped]
 
-from bot.front.skills.archive import Bundle
+from bot.skills.inspection.archive import Bundle
 
 #: Where the requirements are, OpenClaw's name for them first (docs: tools/skills.md, clawhub's skill-format.md).
 _BLOCKS = ("openclaw", "clawdbot", "clawdis")
-_LARGEST_HEAD = 64 * 1024
+_LARGEST_HEAD = 32 * 1024
+_DEEPEST = 20
+#: libyaml where it is there; the loader in Python takes a time that grows with the square of the depth.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MOST = 100
 _URL = re.compile(rb"https?://[^\s\"'<>)\]}`\\]{3,300}")
 _MOST_URLS = 5000
@@ -69,15 +72,25 @@ def _head(manifest: bytes) -> Mapping[str, Any]:
     if not end:
         raise BadManifest("The first lines of its SKILL.md have no end.")
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(head)):
-            # A few lines of them grow into gigabytes.
-            raise BadManifest("The first lines of its SKILL.md refer to each other.")
-        found = yaml.safe_load(head)
+        _check_shape(head)
+        found = yaml.load(head, Loader=_LOADER)  # noqa: S506 - one of the safe ones
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 2})" if mark is not None else ""
         raise BadManifest(f"The first lines of its SKILL.md are no YAML{where}.") from None
     return found if isinstance(found, Mapping) else {}
+
+
+def _check_shape(head: str) -> None:
+    """Refuse what is cheap to write and dear to read."""
+    depth = 0
+    for event in yaml.parse(head, Loader=_LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            # A few lines of them grow into gigabytes.
+            raise BadManifest("The first lines of its SKILL.md refer to each other.")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise BadManifest("The first lines of its SKILL.md are nested too deeply.")
 
 
 def _installs(value: object) -> list[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache
 from pathlib import Path
 
 import yara_x
 
-from bot.front.skills.archive import Bundle
+from bot.skills.inspection.archive import Bundle
 
 _SECONDS_A_FILE = 5
+_SECONDS = 20.0
 _MOST_FINDINGS = 20
 
 
@@ -18,7 +20,11 @@ def scan(bundle: Bundle) -> list[str]:
     scanner = yara_x.Scanner(_rules())
     scanner.set_timeout(_SECONDS_A_FILE)
     found: list[str] = []
+    begun = time.monotonic()
     for path, content in sorted(bundle.files.items()):
+        if time.monotonic() > begun + _SECONDS:
+            found.append("It takes too long to be looked through.")
+            break
         try:
             matches = scanner.scan(content)
         except yara_x.TimeoutError:

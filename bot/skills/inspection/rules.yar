@@ -79,7 +79,7 @@ rule asks_for_a_locked_archive
         says = "It asks for an archive with a password, which hides what is in it"
     strings:
         $unzip = /\b(unzip|7z[ar]?)\s[^\n]{0,80}-[pP]\s?\S{2,}/
-        $words = /(extract|unpack|unzip|archive)[^\n]{0,120}\b(pass(word|code)?)\s*(is|:|=)\s*[`"'*]{0,3}[\w-]{3,}/ nocase
+        $words = /(extract|unpack|unzip|archive)[^\n]{0,120}\b(pass(word|code)?)\s*(is\s*[:=]?|[:=])\s*[`"'*]{0,3}[\w-]{3,}/ nocase
     condition:
         any of them
 }
