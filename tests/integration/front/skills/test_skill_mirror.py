@@ -21,6 +21,8 @@ from bot.store.tables import SkillVerdict, SkillVersion
 from tests.disks import fill, small_disk
 from tests.integration.front.skills.conftest import OTHER, MakeSite, Site
 
+once = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 
 def content(answer: httpx.Response) -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
@@ -60,6 +62,7 @@ async def test_an_archive_is_the_files_and_nothing_else_and_who_has_it_is_noted(
     assert await site.locks(OTHER) == []
 
 
+@once
 async def test_what_a_version_asks_for_is_read_and_shown(site: Site) -> None:
     await site.install("city-weather")
     row = await site.row("city-weather", "1.1.0")
@@ -96,6 +99,7 @@ BAD = {
 }
 
 
+@once
 async def test_bad_skills_are_refused_each_with_a_sentence(site: Site) -> None:
     for slug, (says, fetched) in BAD.items():
         answer = await site.install(slug)
@@ -129,6 +133,7 @@ async def test_a_verdict_that_comes_later_is_asked_for_later(site: Site) -> None
     assert (await site.install("fresh-ideas")).status_code == 200
 
 
+@once
 async def test_a_limit_is_respected_and_passed_on_as_a_pause(site: Site) -> None:
     site.registry.faults["@samples/tide-tables"] = Fault(status=429, retry_after=7)
     first = await site.install("tide-tables")
@@ -144,6 +149,7 @@ async def test_a_limit_is_respected_and_passed_on_as_a_pause(site: Site) -> None
     assert (await site.install("tide-tables")).status_code == 200
 
 
+@once
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
@@ -163,6 +169,7 @@ async def test_an_answer_that_is_none_is_a_pause_and_no_verdict(site: Site, faul
     assert (await site.install("tide-tables")).status_code == 200
 
 
+@once
 async def test_one_skill_that_fails_is_no_reason_to_refuse_another(site: Site) -> None:
     site.registry.faults["@samples/tide-tables"] = Fault(status=500)
     assert (await site.install("tide-tables")).status_code == 503
@@ -185,6 +192,7 @@ async def test_while_the_registry_is_away_the_store_answers(site: Site) -> None:
     assert (await site.install("tide-tables")).status_code == 503
 
 
+@once
 async def test_a_registry_that_nobody_answers_for_is_away(make_site: MakeSite) -> None:
     async with make_site(skills_url="http://127.0.0.1:9") as site:
         answer = await site.install("tide-tables")
@@ -210,6 +218,7 @@ async def test_bytes_that_change_are_refused_and_told(site: Site) -> None:
     assert [lock.remove_since for lock in await site.locks()] == [None]
 
 
+@once
 async def test_an_archive_that_is_not_what_is_listed_is_refused(site: Site) -> None:
     release = site.registry.skills["@samples/unit-converter"].latest
     release.archive = Release("2.0.1", {"SKILL.md": manifest("x", "Something else.")}).archived
@@ -271,6 +280,7 @@ async def test_a_store_that_is_full_lets_go_of_what_nobody_has(site: Site) -> No
     assert (answer.status_code, "too small" in answer.text) == (503, True)
 
 
+@once
 async def test_a_full_disk_is_told_and_over_when_there_is_room(make_site: MakeSite, tmp_path: Path) -> None:
     with small_disk(tmp_path, 16) as disk:
         async with make_site(state=disk) as site:
@@ -285,6 +295,7 @@ async def test_a_full_disk_is_told_and_over_when_there_is_room(make_site: MakeSi
             assert (await site.install("tide-tables")).status_code == 200
 
 
+@once
 async def test_a_file_that_somebody_tidied_away_is_fetched_again(site: Site) -> None:
     first = await site.download("tide-tables", "1.0.0")
     row = await site.row("tide-tables", "1.0.0")
@@ -294,6 +305,7 @@ async def test_a_file_that_somebody_tidied_away_is_fetched_again(site: Site) -> 
     assert site.registry.downloads["@samples/tide-tables@1.0.0"] == 2
 
 
+@once
 async def test_search_leaves_out_what_nobody_may_install(site: Site) -> None:
     await site.install("coin-helper")
     found = await site.get("/api/v1/search", q="coin github coins repositories ideas")
@@ -303,6 +315,7 @@ async def test_search_leaves_out_what_nobody_may_install(site: Site) -> None:
     assert {row["slug"] for row in found.json()["results"]} == {"fresh-ideas"}
 
 
+@once
 async def test_who_asked_may_leave_and_the_version_is_there_for_the_next(site: Site) -> None:
     site.registry.faults["@samples/tide-tables"] = Fault(delay_ms=200)
     async with site.instance() as client:

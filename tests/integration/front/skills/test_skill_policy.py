@@ -10,6 +10,9 @@ from bot.skills.names import SkillName
 from bot.standins.registry import Fault
 from tests.integration.front.skills.conftest import Site
 
+#: One database will do here.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 HUB = {"type": "clawhub", "slug": "tide-tables", "ownerHandle": "samples", "version": "1.0.0"}
 
 

@@ -13,6 +13,9 @@ from bot.standins.registry import Fault
 from bot.store.tables import Instance, SkillEffect
 from tests.integration.front.skills.conftest import INSTANCE, MakeSite, Site
 
+#: One database will do here.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 
 async def test_nobody_but_instances_is_served(site: Site) -> None:
     for path in ("/api/v1/search", "/.well-known/clawhub.json", "/api/v1/packages"):
