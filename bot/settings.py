@@ -16,6 +16,7 @@ from bot.egress import Egress
 from infra.spec import is_digest
 
 TELEGRAM_API = "https://api.telegram.org"
+SKILLS_URL = "https://clawhub.ai"
 #: Where the front listens on the bridge, unless the settings say otherwise.
 INSTANCES_PORT = 8081
 EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104
@@ -67,6 +68,11 @@ class Settings(BaseSettings):
     #: How far instances get at most, besides Zaki itself; a plan or a person may get less far.
     egress: Egress = Egress.OPEN
 
+    #: The registry that skills come from, through Zaki's vetting; empty: instances get none.
+    skills_url: str | None = SKILLS_URL
+    #: MiB of skills that are kept at most.
+    skills_store_mib: Annotated[int, Field(ge=64)] = 1024
+
     #: Unset: SQLite under `state`.
     database_url: str | None = None
     state: Path = Field(default_factory=default_state)
@@ -99,7 +105,12 @@ class Settings(BaseSettings):
     def _absolute_state(cls, value: Path) -> Path:
         return value.expanduser().resolve()
 
-    @field_validator("telegram_api", "public_url", "model_url", mode="after")
+    @field_validator("skills_url", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return value or None
+
+    @field_validator("telegram_api", "public_url", "model_url", "skills_url", mode="after")
     @classmethod
     def _plain_url(cls, value: str | None) -> str | None:
         if value is None:

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import func, select
 
 from bot.disk import lack_of_room
-from bot.front import botapi, metrics, models, registration
+from bot.front import botapi, metrics, models, registration, skills
 from bot.front.announcements import Announcer
 from bot.front.connections import BridgeProtocol
 from bot.front.context import FrontContext
@@ -46,6 +46,7 @@ class Front:
         self.api = TelegramApi(context)
         self.outbox = Outbox(context, self.api)
         self.models = models.ModelsState(context, self.outbox)
+        self.skills = skills.Mirror(context.settings, context.database, context.http)
         self.router = Router(context, self.outbox, lambda: self.models.open, delivery)
         self.announcer = Announcer(context, self.outbox)
         self.inbox = Inbox(context, self.router.wake)
@@ -60,6 +61,8 @@ class Front:
         self._keep("router", self.router.run)
         self._keep("announcements", self.announcer.run)
         self._keep("sweep", self.inbox.sweep)
+        if self.skills.upstream is not None:
+            self._keep("skills", lambda: skills.watch(self.skills))
         if self.context.settings.public_url is None:
             self._keep("polling", Poller(self.api, self.inbox).run)
         else:
@@ -75,6 +78,7 @@ class Front:
         await asyncio.gather(*(task for name, task in self._tasks.items() if name != "outbox"), return_exceptions=True)
         await self.router.close()
         await self.models.close()
+        await self.skills.close()
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -148,10 +152,11 @@ def public_app(front: Front) -> FastAPI:
 
 
 def bridge_app(front: Front) -> FastAPI:
-    """What instances may reach: the multiplexer and the model; they are told apart by address and credential."""
+    """What instances may reach: the multiplexer, the model, skills; they are told apart by address and credential."""
     app = _bare_app(front)
     app.include_router(botapi.router(front.context, front.outbox, front.api))
     app.include_router(models.router(front.context, front.models))
+    app.include_router(skills.router(front.context, front.skills))
     return app
 
 

@@ -25,6 +25,7 @@ from bot.provisioner.operations import Recorder
 from bot.provisioner.sleep.freezer import Freezer
 from bot.provisioner.waking import suspension_request
 from bot.provisioner.work import Refused, Unclear, Work
+from bot.skills import locks
 from bot.store import now
 from bot.store.tables import (
     Announcement,
@@ -265,6 +266,7 @@ class Resting:
             await addresses.release(session, instance.id)
             for table in (Operation, DecisionRow):
                 await session.execute(delete(table).where(table.instance_id == instance.id))
+            await locks.forget(session, instance.id)
             await session.execute(delete(Instance).where(Instance.id == instance.id))
             if work.user is not None:
                 await receipts.add(session, work.user.telegram_id, removed)

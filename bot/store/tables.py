@@ -1,9 +1,9 @@
 """The tables, one schema for SQLite and PostgreSQL.
 
 Times are Unix times in seconds (float, UTC). The front alone writes `users`, `invites`, `counters`, `inbox`, `wishes`,
-`outbox`, `seen_files`, `usage` and `usage_days`; the provisioner alone writes `instances`, `addresses`,
-`operations` and `decisions`, and adds `announcements`, which the front marks as told; both append to `timeline` and
-`audit`.
+`outbox`, `seen_files`, `usage`, `usage_days`, `skills` and `skill_versions`; the provisioner alone writes `instances`,
+`addresses`, `operations` and `decisions`, and adds `announcements`, which the front marks as told; both append to
+`timeline` and `audit`, and write `skill_locks`; operators' commands write `skill_rules` and `skill_recalls` too.
 """
 
 from __future__ import annotations
@@ -478,3 +478,143 @@ class AuditEntry(Base):
     instance_id: Mapped[str | None] = mapped_column(String(12))
     action: Mapped[str] = mapped_column(String(64))
     detail: Mapped[str] = mapped_column(Text)
+
+
+class Skill(Base):
+    """A skill as the registry last told of it; what it says when the registry is away."""
+
+    __tablename__ = "skills"
+
+    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
+    slug: Mapped[str] = mapped_column(String(64), primary_key=True)
+    display_name: Mapped[str] = mapped_column(Text, default="")
+    summary: Mapped[str] = mapped_column(Text, default="")
+    #: The registry's newest version; None: it has none that can be installed.
+    latest: Mapped[str | None] = mapped_column(String(64))
+    #: The registry's times, milliseconds.
+    published_at: Mapped[float] = mapped_column(default=0.0)
+    updated_at: Mapped[float] = mapped_column(default=0.0)
+    seen_at: Mapped[float]
+    #: Since when the registry no longer has it; None: it does.
+    gone_at: Mapped[float | None]
+
+
+class SkillVerdict(StrEnum):
+    """What Zaki makes of a version of a skill."""
+
+    PASSED = "passed"
+    REFUSED = "refused"
+    RECALLED = "recalled"
+
+
+class SkillVersion(Base):
+    """A version of a skill that was vetted, whatever came of it."""
+
+    __tablename__ = "skill_versions"
+    __table_args__ = (
+        Index("skill_versions_digest", "digest"),
+        Index("skill_versions_archive", "archive"),
+    )
+
+    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
+    slug: Mapped[str] = mapped_column(String(64), primary_key=True)
+    version: Mapped[str] = mapped_column(String(64), primary_key=True)
+    verdict: Mapped[SkillVerdict] = mapped_column(String(16))
+    #: `[{"check", "says", "overruled"}]`: a sentence each; overruled ones by a rule of the operator's.
+    reasons: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    #: OpenClaw's digest of the unpacked folder, `sha256:…`; None: it was refused before anybody looked inside.
+    digest: Mapped[str | None] = mapped_column(String(71))
+    #: SHA-256 (hex) of the archive that is served, which names its file; None: it is not kept.
+    archive: Mapped[str | None] = mapped_column(String(64))
+    #: The `clawhub` client's hash of the files.
+    fingerprint: Mapped[str | None] = mapped_column(String(64))
+    #: Bytes of the archive.
+    size: Mapped[int] = mapped_column(default=0)
+    #: `[{"path", "size", "sha256"}]`.
+    files: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    #: What it asks for: lists by kind, `bins any_bins env config os domains installs tools`.
+    needs: Mapped[dict[str, Any]]
+    #: The registry's status of its security check, and its reasons.
+    upstream: Mapped[dict[str, Any]]
+    changelog: Mapped[str] = mapped_column(Text, default="")
+    #: The registry's time, milliseconds.
+    published_at: Mapped[float] = mapped_column(default=0.0)
+    vetted_at: Mapped[float]
+    #: When the registry's verdict was asked for last.
+    checked_at: Mapped[float]
+    #: When an instance downloaded it last.
+    used_at: Mapped[float] = mapped_column(default=0.0)
+
+
+class SkillEffect(StrEnum):
+    """What a rule of the operator's does."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+class SkillRule(Base):
+    """A rule of the operator's; of those that fit a version the narrowest holds. Empty: any."""
+
+    __tablename__ = "skill_rules"
+
+    owner: Mapped[str] = mapped_column(String(64), primary_key=True, default="")
+    slug: Mapped[str] = mapped_column(String(64), primary_key=True, default="")
+    version: Mapped[str] = mapped_column(String(64), primary_key=True, default="")
+    effect: Mapped[SkillEffect] = mapped_column(String(8))
+    reason: Mapped[str] = mapped_column(Text, default="")
+    made_at: Mapped[float]
+
+
+class SkillRecall(Base):
+    """A skill, or one version of it, that no instance may have any more."""
+
+    __tablename__ = "skill_recalls"
+    __table_args__ = (Index("skill_recalls_of_skill", "owner", "slug"),)
+
+    id: Mapped[int] = mapped_column(_Serial, primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64))
+    slug: Mapped[str] = mapped_column(String(64))
+    #: None: every version.
+    version: Mapped[str | None] = mapped_column(String(64))
+    #: One sentence.
+    reason: Mapped[str] = mapped_column(Text)
+    #: `operator`, or `verdict` where the registry's turned bad.
+    source: Mapped[str] = mapped_column(String(16))
+    at: Mapped[float]
+    #: When the operator took it back; None: it holds.
+    lifted_at: Mapped[float | None]
+
+
+class SkillOrigin(StrEnum):
+    """How it is known that an instance has a version."""
+
+    DOWNLOAD = "download"  #: it asked the mirror for the archive, and may have unpacked it
+    INSTALL = "install"  #: whoever installed it there looked that it is there
+
+
+class SkillLock(Base):
+    """A version of a skill that an instance has, or may have."""
+
+    __tablename__ = "skill_locks"
+    __table_args__ = (
+        Index("skill_locks_of_version", "owner", "slug", "version"),
+        Index(
+            "skill_locks_to_remove",
+            "instance_id",
+            sqlite_where=text("remove_since IS NOT NULL"),
+            postgresql_where=text("remove_since IS NOT NULL"),
+        ),
+    )
+
+    instance_id: Mapped[str] = mapped_column(String(12), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
+    slug: Mapped[str] = mapped_column(String(64), primary_key=True)
+    version: Mapped[str] = mapped_column(String(64), primary_key=True)
+    #: OpenClaw's digest of the unpacked folder.
+    digest: Mapped[str] = mapped_column(String(71))
+    origin: Mapped[SkillOrigin] = mapped_column(String(16))
+    at: Mapped[float]
+    #: Since when it has to be removed there, and by which recall; None: it may stay.
+    remove_since: Mapped[float | None]
+    recall_id: Mapped[int | None] = mapped_column(BigInteger)
