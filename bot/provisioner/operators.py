@@ -10,7 +10,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -164,7 +164,9 @@ class OperatorsStack:
         self._mend()
         run = _Run(progress)
         with self._explained("brought up", run.watch), self._changed(changed) as file, self._watched(run):
-            self._stack.up(on_event=run, color="never", suppress_progress=True, config_file=file)
+            self._past_dead_engines(
+                lambda: self._stack.up(on_event=run, color="never", suppress_progress=True, config_file=file)
+            )
         return run.result()
 
     def destroy(self, progress: Progress) -> Update:
@@ -172,7 +174,7 @@ class OperatorsStack:
         self._mend()
         run = _Run(progress)
         with self._explained("taken down", run.watch), self._watched(run):
-            self._stack.destroy(on_event=run, color="never", suppress_progress=True)
+            self._past_dead_engines(lambda: self._stack.destroy(on_event=run, color="never", suppress_progress=True))
         return run.result()
 
     def stop(self) -> None:
@@ -184,15 +186,19 @@ class OperatorsStack:
         return str(done.stdout)
 
     def _mend(self) -> None:
-        """Clear away what an engine that was killed has left: its lock, and what it had begun."""
+        """Clear away what an engine that was killed had begun."""
         watch = EngineWatch(_say_nothing)
         with self._explained("read", watch):
-            try:
-                self._clear_pending(watch)
-            except ConcurrentUpdateError as error:
-                if not self._unlock(str(error)):
-                    raise
-                self._clear_pending(watch)
+            self._past_dead_engines(lambda: self._clear_pending(watch))
+
+    def _past_dead_engines(self, work: Callable[[], object]) -> None:
+        """Do it, and once more where nobody held the stack but an engine that was killed."""
+        try:
+            work()
+        except ConcurrentUpdateError as error:
+            if not self._unlock(str(error)):
+                raise
+            work()
 
     def _clear_pending(self, watch: EngineWatch) -> None:
         found = json.loads(self._run("stack", "export", "--stack", self.name))

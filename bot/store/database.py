@@ -129,7 +129,6 @@ class Database:
 
         One that a newer release of the same era left stays as it is. Raises :class:`~bot.store.revisions.SchemaTooNew`.
         """
-        self._make_file()
         async with self._engine.connect() as connection:
             if not self.sqlite:
                 await connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _MIGRATION_LOCK})
@@ -141,11 +140,6 @@ class Database:
                 if not self.sqlite:
                     await connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": _MIGRATION_LOCK})
                     await connection.commit()
-
-    def _make_file(self) -> None:
-        """SQLite itself would make a file that only its maker may write, and two users may share this one."""
-        if self.sqlite and self.url.database not in (None, "", ":memory:"):
-            Path(str(self.url.database)).touch(mode=0o660)
 
     async def schema(self) -> revisions.Schema:
         """What the schema is now, and what :meth:`migrate` would make of it."""

@@ -84,7 +84,7 @@ def test_host_that_does_not_answer_is_one_sentence_after_a_killed_engine_too(she
     backend = shell.state / "hosts/backend/.pulumi"
     # As an engine leaves it that was killed: nobody holds it.
     lock = backend / f"locks/organization/zaki/{shell.stack}/left-behind.json"
-    lock.parent.mkdir(parents=True)
+    lock.parent.mkdir(parents=True, exist_ok=True)
     held = {"pid": 4194304, "username": "root", "hostname": socket.gethostname(), "timestamp": "2026-01-01T00:00:00Z"}
     lock.write_text(json.dumps(held))
     code, _, said = shell.zaki("host", "up", "--stack", shell.stack)

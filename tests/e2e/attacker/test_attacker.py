@@ -50,7 +50,7 @@ async def test_a_front_that_lets_it_write_to_another_chat_is_seen(stage: Stage) 
         await fails_without(stage, "another-chat")
 
 
-@pytest.mark.parametrize(("name", "limit"), [("fork-bomb", "--pids-limit=800"), ("memory", "--memory=1500m")])
+@pytest.mark.parametrize(("name", "limit"), [("memory", "--memory=1500m"), ("fork-bomb", "--pids-limit=800")])
 async def test_more_than_its_limit_is_seen(stage: Stage, docker: Docker, name: str, limit: str) -> None:
     spec = stage.scene.attacker
     docker("update", limit, spec.id)

@@ -90,6 +90,7 @@ async def test_a_person_has_all_again_after_their_machine_was_lost(
     code, said = zaki.run("restore", "--yes", "--key-file", str(key_file))
     assert (code, "empty" in said) == (3, True), said
 
+    zaki.database = Database(zaki.settings.effective_database_url)
     await zaki.start(ZAKI_IMAGE=standin_image(toolchain.image_tag))
     found = await zaki.instance_of(grace.id)
     assert found is not None
@@ -141,7 +142,6 @@ async def lose(zaki: ServedZaki, instance_id: str, host: DockerHost) -> None:
             shutil.rmtree(path)
         elif path.name not in ("backups", "host.json"):
             path.unlink()
-    zaki.database = Database(zaki.settings.effective_database_url)
 
 
 async def talk(zaki: ServedZaki, person: SimulatedPerson, text: str) -> None:

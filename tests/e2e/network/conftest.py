@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -20,8 +21,9 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The world without a firewall."""
     folder = tmp_path_factory.mktemp("host")
     # Everybody's, since some of what runs here is not root.
-    for path in (folder, folder.parent, folder.parent.parent):
-        path.chmod(0o755)
+    for path in (folder, *folder.parents):
+        if path.is_relative_to(tempfile.gettempdir()) and path != Path(tempfile.gettempdir()):
+            path.chmod(0o755)
     with world(folder, specified(folder)) as made:
         yield made
 
