@@ -1,10 +1,10 @@
 """The tables, one schema for SQLite and PostgreSQL.
 
 Times are Unix times in seconds (float, UTC). The front alone writes `users`, `invites`, `counters`, `inbox`, `wishes`,
-`outbox`, `seen_files`, `usage`, `usage_days`, `skills`, `skill_versions` and `skill_wishes`; the provisioner alone
-writes `instances`, `addresses`, `operations`, `decisions` and `skill_states`, and adds `announcements`, which the front
-marks as told; both append to `timeline` and `audit`, and write `skill_locks`; operators' commands write `skill_rules`,
-`skill_recalls` and `skill_wishes` too.
+`outbox`, `seen_files`, `usage`, `usage_days`, `skills`, `skill_versions`, `skill_wishes`, `skill_people`,
+`skill_interests` and `skill_progress`; the provisioner alone writes `instances`, `addresses`, `operations`, `decisions`
+and `skill_states`, and adds `announcements`, which the front marks as told; both append to `timeline` and `audit`, and
+write `skill_locks`; operators' commands write `skill_rules`, `skill_recalls` and `skill_wishes` too.
 """
 
 from __future__ import annotations
@@ -698,3 +698,51 @@ class SkillState(Base):
     #: One sentence for the person; empty: all is well.
     detail: Mapped[str] = mapped_column(Text, default="")
     updated_at: Mapped[float]
+
+
+class SkillPerson(Base):
+    """What a person chose about skills; a row less is somebody who was not asked yet."""
+
+    __tablename__ = "skill_people"
+    __table_args__ = (
+        Index(
+            "skill_people_offers",
+            "offer_at",
+            sqlite_where=text("offer_at IS NOT NULL"),
+            postgresql_where=text("offer_at IS NOT NULL"),
+        ),
+    )
+
+    telegram_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    #: When they are offered sets of skills; None: they were, or looked for themselves.
+    offer_at: Mapped[float | None]
+    #: Whether suggestions may be made from what they write; nobody's are unless they say so.
+    from_messages: Mapped[bool] = mapped_column(default=False)
+
+
+class SkillInterest(Base):
+    """A need that somebody wrote about who lets us look; nothing of what they wrote is in it."""
+
+    __tablename__ = "skill_interests"
+
+    telegram_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    #: The key of a set.
+    need: Mapped[str] = mapped_column(String(24), primary_key=True)
+    last_at: Mapped[float]
+
+
+class SkillProgress(Base):
+    """A message in a chat that says how far a skill is, and is edited until it is there or gone."""
+
+    __tablename__ = "skill_progress"
+
+    telegram_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
+    slug: Mapped[str] = mapped_column(String(64), primary_key=True)
+    #: Telegram's; several skills may be in one message.
+    message_id: Mapped[int] = mapped_column(BigInteger)
+    #: Which :class:`SkillStatus` it shows; `waiting` before any, `gone` at the end of a removal.
+    shown: Mapped[str] = mapped_column(String(12))
+    #: One sentence beside it, where something went wrong.
+    detail: Mapped[str] = mapped_column(Text, default="")
+    since: Mapped[float]

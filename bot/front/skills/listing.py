@@ -11,16 +11,15 @@ from sqlalchemy import select
 from bot.front.skills import answers
 from bot.front.skills.errors import Unavailable
 from bot.front.skills.mirror import Mirror
-from bot.skills import locks, recalls, rules
-from bot.skills.names import BadName, Reference, SkillName, skill_name
-from bot.store.tables import Skill, SkillEffect, SkillVerdict, SkillVersion
+from bot.front.skills.standing import may_be_had
+from bot.skills import locks
+from bot.skills.names import BadName, SkillName, skill_name
+from bot.store.tables import Skill, SkillVerdict, SkillVersion
 
 #: What is said beside an answer of the store's.
 AWAY = "ClawHub does not answer; these are the skills that Zaki has kept."
 _AWAY_NOTE = "(ClawHub does not answer; kept by Zaki)"
 _MOST = 100
-#: Stands for whichever version, where a rule or a recall of the whole skill is looked for.
-_ANY = "0"
 
 
 class Listing:
@@ -93,17 +92,8 @@ class Listing:
         return {**answer, field: [item for item in rows[:_MOST] if item.get("source") in (None, "clawhub")]}
 
     async def _wanted(self, name: SkillName) -> bool:
-        """Whether some version of it may be installed, as far as that is known without fetching one."""
         async with self._mirror.database.read() as session:
-            whole = Reference(name, _ANY)
-            if await recalls.in_force(session, whole) is not None:
-                return False
-            rule = await rules.ruling(session, whole)
-            if rule is not None and rule.effect == SkillEffect.DENY:
-                return False
-            query = select(SkillVersion.verdict).where(SkillVersion.owner == name.owner, SkillVersion.slug == name.slug)
-            verdicts = set(await session.scalars(query))
-        return not verdicts or SkillVerdict.PASSED in verdicts
+            return await may_be_had(session, name)
 
     async def _kept(self, score: Callable[[Skill], float]) -> Sequence[tuple[float, Skill]]:
         """Skills of which a version can be served without the registry, the best first."""

@@ -25,6 +25,8 @@ from bot.store.tables import (
 AGAIN = 600.0
 #: Skills whose names are held for known, the most used first.
 _KNOWN = 500
+#: Stands for whichever version, where a rule or a recall of the whole skill is looked for.
+_ANY = "0"
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,19 @@ async def standing(session: AsyncSession, reference: Reference) -> Standing:
     name = reference.name
     row = await session.get(SkillVersion, (name.owner, name.slug, reference.version))
     return Standing(reference, row, await recalls.in_force(session, reference), await rules.ruling(session, reference))
+
+
+async def may_be_had(session: AsyncSession, name: SkillName) -> bool:
+    """Whether some version of it may be installed, as far as that is known without fetching one."""
+    whole = Reference(name, _ANY)
+    if await recalls.in_force(session, whole) is not None:
+        return False
+    rule = await rules.ruling(session, whole)
+    if rule is not None and rule.effect == SkillEffect.DENY:
+        return False
+    query = select(SkillVersion.verdict).where(SkillVersion.owner == name.owner, SkillVersion.slug == name.slug)
+    verdicts = set(await session.scalars(query))
+    return not verdicts or SkillVerdict.PASSED in verdicts
 
 
 async def trusted_names(session: AsyncSession, beside: SkillName) -> set[SkillName]:
