@@ -31,6 +31,8 @@ from bot.store.tables import (
     News,
     Operation,
     OperationKind,
+    SkillLock,
+    SkillState,
     Wanted,
     Wish,
 )
@@ -231,7 +233,7 @@ class Resting:
             await record.stage(Stage.DELETED, container=ContainerState.NONE)
         async with self._context.database.write() as session:
             await addresses.release(session, instance.id)
-            for table in (Operation, DecisionRow):
+            for table in (Operation, DecisionRow, SkillLock, SkillState):
                 await session.execute(delete(table).where(table.instance_id == instance.id))
             await session.execute(delete(Instance).where(Instance.id == instance.id))
             if work.user is not None:
