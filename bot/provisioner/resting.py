@@ -23,6 +23,7 @@ from bot.provisioner.operations import Recorder
 from bot.provisioner.sleep.freezer import Freezer
 from bot.provisioner.waking import suspension_request
 from bot.provisioner.work import Refused, Unclear, Work
+from bot.skills import locks
 from bot.store import now
 from bot.store.tables import (
     Announcement,
@@ -235,6 +236,7 @@ class Resting:
             await addresses.release(session, instance.id)
             for table in (Operation, DecisionRow, SkillLock, SkillState):
                 await session.execute(delete(table).where(table.instance_id == instance.id))
+            await locks.forget(session, instance.id)
             await session.execute(delete(Instance).where(Instance.id == instance.id))
             if work.user is not None:
                 await receipts.add(session, work.user.telegram_id, removed)

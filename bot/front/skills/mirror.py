@@ -12,7 +12,8 @@ from zipfile import ZipFile
 
 import httpx
 import structlog
-from sqlalchemy import select
+from sqlalchemy import select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from bot.front import metrics
 from bot.front.skills.errors import Ambiguous, Forbidden, NotThere, SkillError, TakenBack, Unavailable
@@ -122,13 +123,12 @@ class Mirror:
         reference = reference_of(row)
         content = await self._content(row)
         async with self.database.write() as session:
-            recall = await recalls.in_force(session, reference)
-            if recall is not None:
-                raise TakenBack(taken_back(reference, recall))
             await locks.note(session, instance_id, reference, str(row.digest), SkillOrigin.DOWNLOAD)
-            kept = await session.get(SkillVersion, (row.owner, row.slug, row.version))
-            if kept is not None:
-                kept.used_at = now()
+            mine = update(SkillVersion).where(SkillVersion.owner == row.owner, SkillVersion.slug == row.slug)
+            await session.execute(mine.where(SkillVersion.version == row.version).values(used_at=now()))
+            recall = await recalls.in_force(session, reference)
+        if recall is not None:
+            raise TakenBack(taken_back(reference, recall))
         return content
 
     async def file(self, row: SkillVersion, path: str) -> bytes:
@@ -169,7 +169,12 @@ class Mirror:
                         row.gone_at = now()
             raise
         async with self.database.write() as session:
-            return await session.merge(found)
+            # Another process may learn of it at the same moment.
+            values = {column.name: getattr(found, column.name) for column in Skill.__table__.columns}
+            insert = sqlite.insert if self.database.sqlite else postgresql.insert
+            statement = insert(Skill).values(**values)
+            await session.execute(statement.on_conflict_do_update(index_elements=["owner", "slug"], set_=values))
+        return found
 
     async def _newest_kept(self, name: SkillName) -> SkillVersion | None:
         for row in await self.versions(name):
