@@ -51,13 +51,15 @@ class Shelf:
             os.close(descriptor)
         return archive
 
-    def read(self, archive: str) -> bytes:
-        """The content; raises FileNotFoundError where it is not kept, OSError where it is not what it was."""
-        content = self.path(archive).read_bytes()
-        if hashlib.sha256(content).hexdigest() != archive:
+    def find(self, archive: str) -> Path:
+        """Where it is kept, whole; raises FileNotFoundError where it is not, or is not what it was."""
+        path = self.path(archive)
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != archive:
             self.discard(archive)
             raise FileNotFoundError(f"{archive} changed on the disk")
-        return content
+        return path
 
     def discard(self, archive: str) -> None:
         """Keep it no longer."""

@@ -36,9 +36,9 @@ class Keeping:
         with told():
             return await asyncio.to_thread(self.shelf.put, content)
 
-    async def read(self, archive: str) -> bytes:
-        """An archive; raises FileNotFoundError where it is not kept."""
-        return await asyncio.to_thread(self.shelf.read, archive)
+    async def find(self, archive: str) -> Path:
+        """Where an archive is kept, whole; raises FileNotFoundError where it is not."""
+        return await asyncio.to_thread(self.shelf.find, archive)
 
     async def discard(self, archives: Sequence[str]) -> None:
         """Keep them no longer."""

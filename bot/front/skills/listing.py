@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -11,16 +11,14 @@ from sqlalchemy import select
 from bot.front.skills import answers
 from bot.front.skills.errors import Unavailable
 from bot.front.skills.mirror import Mirror
-from bot.skills import locks, recalls, rules
-from bot.skills.names import BadName, Reference, SkillName, skill_name
-from bot.store.tables import Skill, SkillEffect, SkillVerdict, SkillVersion
+from bot.skills import locks, rules
+from bot.skills.names import BadName, SkillName, skill_name
+from bot.store.tables import Skill, SkillRecall, SkillVerdict, SkillVersion
 
 #: What is said beside an answer of the store's.
 AWAY = "ClawHub does not answer; these are the skills that Zaki has kept."
 _AWAY_NOTE = "(ClawHub does not answer; kept by Zaki)"
 _MOST = 100
-#: Stands for whichever version, where a rule or a recall of the whole skill is looked for.
-_ANY = "0"
 
 
 class Listing:
@@ -39,9 +37,8 @@ class Listing:
             rows = [answers.result(skill.owner, _as_item(skill), score, _AWAY_NOTE) for score, skill in kept[:limit]]
             return {"results": rows, "hint": AWAY}
         rows = []
-        for item in answer["results"]:
-            name = _name_of(item)
-            if name is not None and await self._wanted(name):
+        for name, item in await self._wanted(answer["results"]):
+            if name is not None:
                 score = item.get("score")
                 rows.append(answers.result(name.owner, item, float(score) if isinstance(score, int | float) else 0.0))
         return {"results": rows[:limit]}
@@ -56,8 +53,8 @@ class Listing:
             kept = await self._kept(lambda skill: 1.0 + used.get((skill.owner, skill.slug), 0))
             rows = [answers.result(skill.owner, _as_item(skill), 0.0, _AWAY_NOTE) for _, skill in kept[:limit]]
             return {"items": rows, "nextCursor": None, "hint": AWAY}
-        named = [(_name_of(item), item) for item in answer["items"]]
-        rows = [answers.result(name.owner, item, 0.0) for name, item in named if name and await self._wanted(name)]
+        wanted = await self._wanted(answer["items"])
+        rows = [answers.result(name.owner, item, 0.0) for name, item in wanted if name is not None]
         return {"items": rows[:limit], "nextCursor": None}
 
     async def skills(self, params: Mapping[str, str | None], limit: int) -> dict[str, Any]:
@@ -69,10 +66,7 @@ class Listing:
             kept = await self._kept(lambda skill: float(skill.slug.startswith(prefix)))
             return {"items": [answers.skill_item(skill, None) for _, skill in kept[:limit]], "nextCursor": None}
         items = []
-        for item in answer["items"]:
-            name = _name_of(item)
-            if name is not None and not await self._wanted(name):
-                continue
+        for name, item in await self._wanted(answer["items"]):
             row = answers.result(None, item, 0.0)
             items.append(
                 {
@@ -92,18 +86,30 @@ class Listing:
         rows = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
         return {**answer, field: [item for item in rows[:_MOST] if item.get("source") in (None, "clawhub")]}
 
-    async def _wanted(self, name: SkillName) -> bool:
-        """Whether some version of it may be installed, as far as that is known without fetching one."""
+    async def _unwanted(self, names: Iterable[SkillName]) -> set[SkillName]:
+        """Those of which no version may be installed, as far as that is known without fetching one."""
+        names = set(names)
+        slugs = {name.slug for name in names}
+        recalled = select(SkillRecall.owner, SkillRecall.slug).where(
+            SkillRecall.slug.in_(slugs), SkillRecall.version.is_(None), SkillRecall.lifted_at.is_(None)
+        )
+        versions = select(SkillVersion.owner, SkillVersion.slug, SkillVersion.verdict).where(
+            SkillVersion.slug.in_(slugs)
+        )
         async with self._mirror.database.read() as session:
-            whole = Reference(name, _ANY)
-            if await recalls.in_force(session, whole) is not None:
-                return False
-            rule = await rules.ruling(session, whole)
-            if rule is not None and rule.effect == SkillEffect.DENY:
-                return False
-            query = select(SkillVersion.verdict).where(SkillVersion.owner == name.owner, SkillVersion.slug == name.slug)
-            verdicts = set(await session.scalars(query))
-        return not verdicts or SkillVerdict.PASSED in verdicts
+            unwanted = {SkillName(owner, slug) for owner, slug in await session.execute(recalled)}
+            made = await rules.all_rules(session)
+            verdicts: dict[SkillName, set[str]] = {}
+            for owner, slug, verdict in await session.execute(versions):
+                verdicts.setdefault(SkillName(owner, slug), set()).add(verdict)
+        unwanted |= {name for name in names if rules.denied(made, name)}
+        return unwanted | {name for name, found in verdicts.items() if SkillVerdict.PASSED not in found}
+
+    async def _wanted(self, items: Iterable[dict[str, Any]]) -> list[tuple[SkillName | None, dict[str, Any]]]:
+        """Rows of the registry's that somebody might install, with the skill that each is about."""
+        named = [(_name_of(item), item) for item in items]
+        unwanted = await self._unwanted(name for name, _ in named if name is not None)
+        return [(name, item) for name, item in named if name not in unwanted]
 
     async def _kept(self, score: Callable[[Skill], float]) -> Sequence[tuple[float, Skill]]:
         """Skills of which a version can be served without the registry, the best first."""
@@ -115,9 +121,9 @@ class Listing:
         )
         async with self._mirror.database.read() as session:
             found = list(await session.scalars(query))
-        scored = [(score(skill), skill) for skill in found]
-        scored = sorted(scored, key=lambda one: (-one[0], one[1].slug))
-        return [one for one in scored if one[0] > 0 and await self._wanted(SkillName(one[1].owner, one[1].slug))]
+        unwanted = await self._unwanted(SkillName(skill.owner, skill.slug) for skill in found)
+        scored = [(score(skill), skill) for skill in found if SkillName(skill.owner, skill.slug) not in unwanted]
+        return sorted((one for one in scored if one[0] > 0), key=lambda one: (-one[0], one[1].slug))
 
     async def _used(self) -> dict[tuple[str, str], int]:
         async with self._mirror.database.read() as session:

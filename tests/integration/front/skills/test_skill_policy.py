@@ -45,7 +45,7 @@ async def test_other_files_are_blocked_with_a_sentence(site: Site) -> None:
         (request(HUB), "sha256:" + "0" * 64, "not those of version 1.0.0"),
         (request({"type": "git"}), "sha256:" + "0" * 64, "has not vetted these files"),
         (request({**HUB, "slug": "coin-helper"}), digest, "malicious"),
-        (request({**HUB, "version": "9.9.9"}), digest, "no longer has it"),
+        (request({**HUB, "version": "9.9.9"}), digest, "no such skill or version"),
         (request({**HUB, "slug": "../x"}), digest, "no name of a skill"),
         (request(HUB), None, "not told what"),
         (request(HUB, targetType="plugin"), digest, "no plugins"),
