@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 import httpx
@@ -20,10 +20,11 @@ from bot.provisioner.gateway import Gateway
 from bot.provisioner.openclaw import GatewayConfig, Owner
 from bot.provisioner.stacks import StackManager
 from bot.settings import Settings
+from bot.skills.sets import SkillSets
 from bot.store import Database
 from bot.store.tables import Instance, User
 from bot.users.plans import PLANS
-from infra.spec import InstanceSpec
+from infra.spec import InstanceSpec, skills_environment
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,20 @@ class ProvisionerContext:
     archive: Archive
     http: httpx.AsyncClient
     egress: EgressSets
+    #: What the plans' instances have from the beginning.
+    sets: SkillSets = field(default_factory=SkillSets)
+
+    @property
+    def skills_url(self) -> str | None:
+        """The mirror of skills as instances reach it; None: the operator wants none."""
+        if self.settings.skills_url is None:
+            return None
+        return f"http://{self.settings.effective_instances_listen(self.host.gateway)}/skills"
+
+    @property
+    def skills_environment(self) -> dict[str, str]:
+        """What a client of ClawHub's needs in an instance, also in one that was made before there were skills."""
+        return skills_environment(self.skills_url) if self.skills_url is not None else {}
 
     def gateway(self, instance: Instance) -> Gateway:
         """The admin side of an instance."""
@@ -88,4 +103,5 @@ class ProvisionerContext:
             plan=plan.name,
             resolver=self.host.egress.resolver if self.host.egress is not None else None,
             proxy=self.egress.proxy(plan.name) if Egress(instance.egress) is Egress.LIST else None,
+            skills=self.skills_url,
         )

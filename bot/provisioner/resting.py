@@ -23,6 +23,7 @@ from bot.provisioner.operations import Recorder
 from bot.provisioner.sleep.freezer import Freezer
 from bot.provisioner.waking import suspension_request
 from bot.provisioner.work import Refused, Unclear, Work
+from bot.skills import locks
 from bot.store import now
 from bot.store.tables import (
     Announcement,
@@ -31,6 +32,8 @@ from bot.store.tables import (
     News,
     Operation,
     OperationKind,
+    SkillLock,
+    SkillState,
     Wanted,
     Wish,
 )
@@ -231,8 +234,9 @@ class Resting:
             await record.stage(Stage.DELETED, container=ContainerState.NONE)
         async with self._context.database.write() as session:
             await addresses.release(session, instance.id)
-            for table in (Operation, DecisionRow):
+            for table in (Operation, DecisionRow, SkillLock, SkillState):
                 await session.execute(delete(table).where(table.instance_id == instance.id))
+            await locks.forget(session, instance.id)
             await session.execute(delete(Instance).where(Instance.id == instance.id))
             if work.user is not None:
                 await receipts.add(session, work.user.telegram_id, removed)

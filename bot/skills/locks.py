@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bot.skills.names import Reference, SkillName
 from bot.skills.recalls import in_force
 from bot.store import now
-from bot.store.tables import SkillLock, SkillOrigin
+from bot.store.tables import SkillLock, SkillOrigin, SkillVersion
 
 
 async def note(session: AsyncSession, instance_id: str, reference: Reference, digest: str, origin: SkillOrigin) -> None:
@@ -18,16 +19,25 @@ async def note(session: AsyncSession, instance_id: str, reference: Reference, di
 
     `digest` is OpenClaw's of the unpacked folder. A version that is recalled meanwhile is marked as to be removed.
     """
-    key = (instance_id, reference.name.owner, reference.name.slug, reference.version)
-    lock = await session.get(SkillLock, key)
-    if lock is None:
-        lock = SkillLock(instance_id=key[0], owner=key[1], slug=key[2], version=key[3], origin=origin)
-        session.add(lock)
-    lock.digest, lock.at = digest, now()
+    name = reference.name
+    # A recall takes these rows too, so that it sees this lock, or this sees the recall.
+    mine = (SkillVersion.owner == name.owner, SkillVersion.slug == name.slug)
+    await session.execute(
+        select(SkillVersion.version).where(*mine, SkillVersion.version == reference.version).with_for_update()
+    )
+    recall = await in_force(session, reference)
+    values: dict[str, object] = {
+        "digest": digest,
+        "at": now(),
+        "remove_since": now() if recall else None,
+        "recall_id": recall.id if recall else None,
+    }
     if origin is SkillOrigin.INSTALL:
-        lock.origin = origin
-    recalled = await in_force(session, reference)
-    lock.remove_since, lock.recall_id = (now(), recalled.id) if recalled else (None, None)
+        values["origin"] = origin
+    key = {"instance_id": instance_id, "owner": name.owner, "slug": name.slug, "version": reference.version}
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    statement = insert(SkillLock).values(**key, **{"origin": origin, **values})
+    await session.execute(statement.on_conflict_do_update(index_elements=list(key), set_=values))
 
 
 async def settle(session: AsyncSession, instance_id: str, reference: Reference, digest: str) -> None:

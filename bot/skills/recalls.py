@@ -48,7 +48,7 @@ async def recall(
         versions = versions.where(SkillVersion.version == version)
         locks = locks.where(SkillLock.version == version)
     archives = set()
-    for row in await session.scalars(versions):
+    for row in await session.scalars(versions.with_for_update()):
         row.verdict = SkillVerdict.RECALLED
         if row.archive is not None:
             archives.add(row.archive)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bot.skills.names import BadName, Reference, checked_slug, checked_version, owner_handle
+from bot.skills.names import BadName, Reference, SkillName, checked_slug, checked_version, owner_handle
 from bot.store import now
 from bot.store.tables import AuditEntry, SkillEffect, SkillRule
 
@@ -49,8 +50,16 @@ async def ruling(session: AsyncSession, reference: Reference) -> SkillRule | Non
         SkillRule.slug.in_(("", name.slug)),
         SkillRule.version.in_(("", reference.version)),
     )
-    found = list(await session.scalars(fitting))
-    return max(found, key=lambda rule: (bool(rule.version), bool(rule.slug), bool(rule.owner)), default=None)
+    return _narrowest(list(await session.scalars(fitting)))
+
+
+def denied(rules: Iterable[SkillRule], name: SkillName) -> bool:
+    """Whether these rules deny a skill as a whole."""
+    fitting = [
+        rule for rule in rules if not rule.version and rule.owner in ("", name.owner) and rule.slug in ("", name.slug)
+    ]
+    rule = _narrowest(fitting)
+    return rule is not None and rule.effect == SkillEffect.DENY
 
 
 async def set_rule(session: AsyncSession, about: Scope, effect: SkillEffect, reason: str) -> None:
@@ -80,6 +89,10 @@ async def remove_rule(session: AsyncSession, about: Scope) -> bool:
 async def all_rules(session: AsyncSession) -> list[SkillRule]:
     """Every rule, by scope."""
     return list(await session.scalars(select(SkillRule).order_by(SkillRule.owner, SkillRule.slug, SkillRule.version)))
+
+
+def _narrowest(rules: Iterable[SkillRule]) -> SkillRule | None:
+    return max(rules, key=lambda rule: (bool(rule.version), bool(rule.slug), bool(rule.owner)), default=None)
 
 
 async def _remove(session: AsyncSession, about: Scope) -> int:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +42,7 @@ class Shelf:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            partial.chmod(0o644)
+            partial.chmod(0o640)
             partial.replace(target)
         descriptor = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -53,13 +51,15 @@ class Shelf:
             os.close(descriptor)
         return archive
 
-    def read(self, archive: str) -> bytes:
-        """The content; raises FileNotFoundError where it is not kept, OSError where it is not what it was."""
-        content = self.path(archive).read_bytes()
-        if hashlib.sha256(content).hexdigest() != archive:
+    def find(self, archive: str) -> Path:
+        """Where it is kept, whole; raises FileNotFoundError where it is not, or is not what it was."""
+        path = self.path(archive)
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != archive:
             self.discard(archive)
             raise FileNotFoundError(f"{archive} changed on the disk")
-        return content
+        return path
 
     def discard(self, archive: str) -> None:
         """Keep it no longer."""
@@ -84,12 +84,6 @@ class Shelf:
             path.unlink(missing_ok=True)
 
     def _make(self, folder: Path) -> None:
-        if folder.is_dir():
-            return
-        for path in (self._folder, folder):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileExistsError):
-                path.mkdir()
-                # Two system users share the state where its folder says so.
-                if path.parent.stat().st_mode & stat.S_ISGID:
-                    path.chmod(0o2770)
+        # Where two system users share the state, its folder gives the group to what is made in it.
+        self._folder.mkdir(mode=0o770, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o770, exist_ok=True)

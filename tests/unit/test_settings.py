@@ -34,6 +34,8 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ({"pool": -1}, "ZAKI_POOL"),
         ({"daily_tokens": 0}, "ZAKI_DAILY_TOKENS"),
         ({"operators": "me"}, "ZAKI_OPERATORS"),
+        ({"skills_url": "clawhub.ai"}, "ZAKI_SKILLS_URL"),
+        ({"skills_store_mib": 1}, "ZAKI_SKILLS_STORE_MIB"),
         ({"image": "openclaw:latest"}, "ZAKI_IMAGE"),
     ],
 )
@@ -87,3 +89,9 @@ def test_secrets_may_be_credentials_of_systemd(monkeypatch: pytest.MonkeyPatch, 
     assert load_settings(_env_file=None).require_token() == "123:credential"
     monkeypatch.setenv("ZAKI_TELEGRAM_TOKEN", "123:environment")
     assert load_settings(_env_file=None).require_token() == "123:environment"
+
+
+def test_an_empty_registry_means_no_skills(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().skills_url == "https://clawhub.ai"
+    monkeypatch.setenv("ZAKI_SKILLS_URL", "")
+    assert load_settings().skills_url is None

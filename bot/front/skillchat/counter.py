@@ -24,7 +24,7 @@ from bot.front.skillchat.presses import OFFERED, SKILLS, Verb
 from bot.front.skillchat.recommendations import recommend
 from bot.front.skillchat.sets import Sets
 from bot.front.skills.errors import SkillError
-from bot.front.skills.standing import may_be_had
+from bot.front.skills.standing import unwanted
 from bot.front.talk import MessageRef, Talk
 from bot.skills import holdings, people, wishes
 from bot.skills.holdings import Holding
@@ -252,9 +252,10 @@ class SkillCounter:
     ) -> Page:
         having = await _having(session, user)
         source = SkillSource.ONBOARDING if first else SkillSource.PERSON
+        never = await unwanted(session, [skill.name for skill in need.skills])
         names = []
         for skill in need.skills:
-            if skill.name not in having and await may_be_had(session, skill.name):
+            if skill.name not in having and skill.name not in never:
                 await wishes.want(session, user.id, skill.name, source, policy=skill.policy, version=skill.version)
                 names.append(skill.name)
         if not names:

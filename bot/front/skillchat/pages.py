@@ -228,7 +228,7 @@ _PROGRESS = {
     SkillStatus.INSTALLING: ("⏳", "is being installed…"),
     SkillStatus.INSTALLED: ("✅", "is there."),
     SkillStatus.REMOVING: ("🗑", "is being removed…"),
-    SkillStatus.FAILED: ("😕", "could not be installed."),
+    SkillStatus.FAILED: ("😕", "did not work."),
     SkillStatus.ASKS: ("⬆️", "has a new version that asks for something new; /skills shows it."),
     "gone": ("🗑", "is gone."),
 }

@@ -9,7 +9,7 @@ from sqlalchemy import distinct, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from bot.front.skills.standing import may_be_had
+from bot.front.skills.standing import unwanted
 from bot.skills import holdings
 from bot.skills.holdings import Holding
 from bot.skills.names import SkillName
@@ -53,7 +53,8 @@ async def recommend(
         if wanted is not None:
             for skill in wanted.skills:
                 reasons.setdefault(skill.name, f"because you wrote about {_small(wanted.title)}")
-    names = [name for name in reasons if name not in had and await may_be_had(session, name)][:_MOST]
+    never = await unwanted(session, reasons)
+    names = [name for name in reasons if name not in had and name not in never][:_MOST]
     titles = await holdings.titles_of(session, set(names))
     return [Recommendation(name, titles[name], reasons[name]) for name in names]
 

@@ -13,9 +13,9 @@ from sqlalchemy import select
 
 from bot.front import metrics
 from bot.front.skills import opinions, vetting
-from bot.front.skills.errors import Forbidden, TakenBack
+from bot.front.skills.errors import Forbidden, NotThere, TakenBack
 from bot.front.skills.keeping import Keeping
-from bot.front.skills.opinions import Opinion
+from bot.front.skills.opinions import Opinion, Standing
 from bot.front.skills.standing import audited, refusal, standing, taken_back, trusted_names
 from bot.front.skills.turning import turn_bad, turned
 from bot.front.skills.upstream import Upstream
@@ -69,6 +69,8 @@ class Intake:
                 known = await trusted_names(session, reference.name)
             before.refuse_by_hand()
             opinion = (await opinions.ask(self._upstream, [reference]))[reference]
+            if opinion.standing is Standing.GONE and before.row is None:
+                raise NotThere("ClawHub has no such skill or version.")
             reasons = vetting.of_registry(opinion)
             reasons += vetting.of_name(reference.name, skill.display_name, known)
             found = _Findings(opinion, before.allowed, reasons)

@@ -25,35 +25,35 @@ class Keeping:
     """The shelf, from the event loop."""
 
     def __init__(self, shelf: Shelf, database: Database, most: int) -> None:
-        """`most`: bytes of all archives together."""
-        self._shelf = shelf
+        self.shelf = shelf
         self._database = database
-        self._most = most
+        #: Bytes of all archives together.
+        self.most = most
 
     async def put(self, content: bytes) -> str:
         """Keep an archive; its name. Raises :class:`~bot.front.skills.errors.Unavailable` where there is no room."""
         await self._make_room(len(content))
         with told():
-            return await asyncio.to_thread(self._shelf.put, content)
+            return await asyncio.to_thread(self.shelf.put, content)
 
-    async def read(self, archive: str) -> bytes:
-        """An archive; raises FileNotFoundError where it is not kept."""
-        return await asyncio.to_thread(self._shelf.read, archive)
+    async def find(self, archive: str) -> Path:
+        """Where an archive is kept, whole; raises FileNotFoundError where it is not."""
+        return await asyncio.to_thread(self.shelf.find, archive)
 
     async def discard(self, archives: Sequence[str]) -> None:
         """Keep them no longer."""
         for archive in archives:
-            await asyncio.to_thread(self._shelf.discard, archive)
+            await asyncio.to_thread(self.shelf.discard, archive)
 
     async def sweep(self) -> None:
         """Remove what a stop left half written."""
-        await asyncio.to_thread(self._shelf.sweep)
+        await asyncio.to_thread(self.shelf.sweep)
 
     @asynccontextmanager
     async def incoming(self) -> AsyncIterator[Path]:
         """A file to write to, gone after the block."""
         with told():
-            held = self._shelf.incoming()
+            held = self.shelf.incoming()
             path = await asyncio.to_thread(held.__enter__)
             try:
                 yield path
@@ -70,12 +70,12 @@ class Keeping:
             rows.sort(key=lambda row: ((row.owner, row.slug, row.version) in having, row.used_at))
             used, gone = sum(row.size for row in rows) + size, []
             for row in rows:
-                if used <= self._most:
+                if used <= self.most:
                     break
                 used -= row.size
                 gone.append(str(row.archive))
                 row.archive = None
-            if used > self._most:
+            if used > self.most:
                 raise Unavailable("Zaki's store of skills is too small for it; ask its operator.", 600.0)
             still = {row.archive for row in rows if row.archive is not None}
         await self.discard([archive for archive in gone if archive not in still])

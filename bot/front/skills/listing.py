@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -11,7 +11,7 @@ from sqlalchemy import select
 from bot.front.skills import answers
 from bot.front.skills.errors import Unavailable
 from bot.front.skills.mirror import Mirror
-from bot.front.skills.standing import may_be_had
+from bot.front.skills.standing import unwanted
 from bot.skills import locks
 from bot.skills.names import BadName, SkillName, skill_name
 from bot.store.tables import Skill, SkillVerdict, SkillVersion
@@ -38,9 +38,8 @@ class Listing:
             rows = [answers.result(skill.owner, _as_item(skill), score, _AWAY_NOTE) for score, skill in kept[:limit]]
             return {"results": rows, "hint": AWAY}
         rows = []
-        for item in answer["results"]:
-            name = _name_of(item)
-            if name is not None and await self._wanted(name):
+        for name, item in await self._wanted(answer["results"]):
+            if name is not None:
                 score = item.get("score")
                 rows.append(answers.result(name.owner, item, float(score) if isinstance(score, int | float) else 0.0))
         return {"results": rows[:limit]}
@@ -55,8 +54,8 @@ class Listing:
             kept = await self._kept(lambda skill: 1.0 + used.get((skill.owner, skill.slug), 0))
             rows = [answers.result(skill.owner, _as_item(skill), 0.0, _AWAY_NOTE) for _, skill in kept[:limit]]
             return {"items": rows, "nextCursor": None, "hint": AWAY}
-        named = [(_name_of(item), item) for item in answer["items"]]
-        rows = [answers.result(name.owner, item, 0.0) for name, item in named if name and await self._wanted(name)]
+        wanted = await self._wanted(answer["items"])
+        rows = [answers.result(name.owner, item, 0.0) for name, item in wanted if name is not None]
         return {"items": rows[:limit], "nextCursor": None}
 
     async def skills(self, params: Mapping[str, str | None], limit: int) -> dict[str, Any]:
@@ -68,10 +67,7 @@ class Listing:
             kept = await self._kept(lambda skill: float(skill.slug.startswith(prefix)))
             return {"items": [answers.skill_item(skill, None) for _, skill in kept[:limit]], "nextCursor": None}
         items = []
-        for item in answer["items"]:
-            name = _name_of(item)
-            if name is not None and not await self._wanted(name):
-                continue
+        for name, item in await self._wanted(answer["items"]):
             row = answers.result(None, item, 0.0)
             items.append(
                 {
@@ -91,9 +87,15 @@ class Listing:
         rows = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
         return {**answer, field: [item for item in rows[:_MOST] if item.get("source") in (None, "clawhub")]}
 
-    async def _wanted(self, name: SkillName) -> bool:
+    async def _unwanted(self, names: Iterable[SkillName]) -> set[SkillName]:
         async with self._mirror.database.read() as session:
-            return await may_be_had(session, name)
+            return await unwanted(session, names)
+
+    async def _wanted(self, items: Iterable[dict[str, Any]]) -> list[tuple[SkillName | None, dict[str, Any]]]:
+        """Rows of the registry's that somebody might install, with the skill that each is about."""
+        named = [(_name_of(item), item) for item in items]
+        never = await self._unwanted(name for name, _ in named if name is not None)
+        return [(name, item) for name, item in named if name not in never]
 
     async def _kept(self, score: Callable[[Skill], float]) -> Sequence[tuple[float, Skill]]:
         """Skills of which a version can be served without the registry, the best first."""
@@ -105,9 +107,9 @@ class Listing:
         )
         async with self._mirror.database.read() as session:
             found = list(await session.scalars(query))
-        scored = [(score(skill), skill) for skill in found]
-        scored = sorted(scored, key=lambda one: (-one[0], one[1].slug))
-        return [one for one in scored if one[0] > 0 and await self._wanted(SkillName(one[1].owner, one[1].slug))]
+        never = await self._unwanted(SkillName(skill.owner, skill.slug) for skill in found)
+        scored = [(score(skill), skill) for skill in found if SkillName(skill.owner, skill.slug) not in never]
+        return sorted((one for one in scored if one[0] > 0), key=lambda one: (-one[0], one[1].slug))
 
     async def _used(self) -> dict[tuple[str, str], int]:
         async with self._mirror.database.read() as session:

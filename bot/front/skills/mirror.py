@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from io import BytesIO
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from zipfile import ZipFile
 
 import httpx
 import structlog
-from sqlalchemy import select
+from sqlalchemy import select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from bot.front import metrics
 from bot.front.skills.errors import Ambiguous, Forbidden, NotThere, SkillError, TakenBack, Unavailable
@@ -117,26 +118,30 @@ class Mirror:
         async with self.database.read() as session:
             return list(await session.scalars(query.order_by(SkillVersion.published_at.desc())))
 
-    async def archive(self, row: SkillVersion, instance_id: str) -> bytes:
+    async def archive(self, row: SkillVersion, instance_id: str) -> Path:
         """The archive of a version for an instance, which from now on counts as having it."""
         reference = reference_of(row)
-        content = await self._content(row)
+        path = await self._find(row)
         async with self.database.write() as session:
-            recall = await recalls.in_force(session, reference)
-            if recall is not None:
-                raise TakenBack(taken_back(reference, recall))
             await locks.note(session, instance_id, reference, str(row.digest), SkillOrigin.DOWNLOAD)
-            kept = await session.get(SkillVersion, (row.owner, row.slug, row.version))
-            if kept is not None:
-                kept.used_at = now()
-        return content
+            mine = update(SkillVersion).where(SkillVersion.owner == row.owner, SkillVersion.slug == row.slug)
+            await session.execute(mine.where(SkillVersion.version == row.version).values(used_at=now()))
+            recall = await recalls.in_force(session, reference)
+        if recall is not None:
+            raise TakenBack(taken_back(reference, recall))
+        return path
 
     async def file(self, row: SkillVersion, path: str) -> bytes:
         """One file of a version."""
         if path not in {str(entry["path"]) for entry in row.files}:
             raise NotThere("It has no such file.")
-        content = await self._content(row)
-        return await asyncio.to_thread(lambda: ZipFile(BytesIO(content)).read(path))
+        archive = await self._find(row)
+
+        def read() -> bytes:
+            with ZipFile(archive) as opened:
+                return opened.read(path)
+
+        return await asyncio.to_thread(read)
 
     async def recall(self, name: SkillName, version: str | None, reason: str) -> Recalled:
         """The operator's recall: no longer served when this returns, and its archives gone."""
@@ -169,7 +174,12 @@ class Mirror:
                         row.gone_at = now()
             raise
         async with self.database.write() as session:
-            return await session.merge(found)
+            # Another process may learn of it at the same moment.
+            values = {column.name: getattr(found, column.name) for column in Skill.__table__.columns}
+            insert = sqlite.insert if self.database.sqlite else postgresql.insert
+            statement = insert(Skill).values(**values)
+            await session.execute(statement.on_conflict_do_update(index_elements=["owner", "slug"], set_=values))
+        return found
 
     async def _newest_kept(self, name: SkillName) -> SkillVersion | None:
         for row in await self.versions(name):
@@ -182,13 +192,13 @@ class Mirror:
                         return served
         return None
 
-    async def _content(self, row: SkillVersion) -> bytes:
+    async def _find(self, row: SkillVersion) -> Path:
         try:
-            return await self.keeping.read(str(row.archive))
+            return await self.keeping.find(str(row.archive))
         except FileNotFoundError:
             # Somebody tidied up the folder, or the room went to others meanwhile.
             fetched = await self.vet(reference_of(row))
-            return await self.keeping.read(str(fetched.archive))
+            return await self.keeping.find(str(fetched.archive))
 
 
 def _read_skill(answer: dict[str, Any], owner: str | None) -> Skill:

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 
 from bot.front import metrics
 from bot.front.botapi.in_flight import InFlight
@@ -171,13 +171,13 @@ class Served:
             row = await self._mirror.version(Reference(SkillName(owner, slug), checked_version(version)))
         else:
             row = await self._mirror.pick(await self._mirror.skill(slug, owner), version, tag)
-        content = await self._mirror.archive(row, instance)
+        path = await self._mirror.archive(row, instance)
         headers = {
             "ETag": f'"{row.archive}"',
             "X-ClawHub-Artifact-Sha256": str(row.archive),
             "Content-Disposition": f'attachment; filename="{row.slug}-{row.version}.zip"',
         }
-        return Response(content, media_type="application/zip", headers=headers)
+        return FileResponse(path, media_type="application/zip", headers=headers)
 
     async def verify(self, request: Request, _instance: str) -> Response:
         """What Zaki makes of a version that may be installed."""

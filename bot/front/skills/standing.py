@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -25,8 +26,6 @@ from bot.store.tables import (
 AGAIN = 600.0
 #: Skills whose names are held for known, the most used first.
 _KNOWN = 500
-#: Stands for whichever version, where a rule or a recall of the whole skill is looked for.
-_ANY = "0"
 
 
 @dataclass(frozen=True)
@@ -76,17 +75,21 @@ async def standing(session: AsyncSession, reference: Reference) -> Standing:
     return Standing(reference, row, await recalls.in_force(session, reference), await rules.ruling(session, reference))
 
 
-async def may_be_had(session: AsyncSession, name: SkillName) -> bool:
-    """Whether some version of it may be installed, as far as that is known without fetching one."""
-    whole = Reference(name, _ANY)
-    if await recalls.in_force(session, whole) is not None:
-        return False
-    rule = await rules.ruling(session, whole)
-    if rule is not None and rule.effect == SkillEffect.DENY:
-        return False
-    query = select(SkillVersion.verdict).where(SkillVersion.owner == name.owner, SkillVersion.slug == name.slug)
-    verdicts = set(await session.scalars(query))
-    return not verdicts or SkillVerdict.PASSED in verdicts
+async def unwanted(session: AsyncSession, names: Iterable[SkillName]) -> set[SkillName]:
+    """Those of which no version may be installed, as far as that is known without fetching one."""
+    names = set(names)
+    slugs = {name.slug for name in names}
+    recalled = select(SkillRecall.owner, SkillRecall.slug).where(
+        SkillRecall.slug.in_(slugs), SkillRecall.version.is_(None), SkillRecall.lifted_at.is_(None)
+    )
+    versions = select(SkillVersion.owner, SkillVersion.slug, SkillVersion.verdict).where(SkillVersion.slug.in_(slugs))
+    found = {SkillName(owner, slug) for owner, slug in await session.execute(recalled)}
+    made = await rules.all_rules(session)
+    verdicts: dict[SkillName, set[str]] = {}
+    for owner, slug, verdict in await session.execute(versions):
+        verdicts.setdefault(SkillName(owner, slug), set()).add(verdict)
+    found |= {name for name in names if rules.denied(made, name)}
+    return found | {name for name, all_of_it in verdicts.items() if SkillVerdict.PASSED not in all_of_it}
 
 
 async def trusted_names(session: AsyncSession, beside: SkillName) -> set[SkillName]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -44,14 +44,17 @@ _PIECE = 256 * 1024
 class Upstream:
     """Asks the registry; raises :class:`~bot.front.skills.errors.SkillError` where it does not say what was asked."""
 
-    def __init__(self, url: str, http: httpx.AsyncClient, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, url: str, http: httpx.AsyncClient) -> None:
         self.url = url
         self._http = http
-        self._clock = clock
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._closed_until = 0.0
         self._why = ""
         self._failures = 0
+
+    def ask_again(self) -> None:
+        """Ask at the next request, whatever pause there should be."""
+        self._closed_until = 0.0
 
     async def get(self, path: str, params: Mapping[str, str | None] | None = None) -> dict[str, Any]:
         """A JSON object; `params` that are None are left out."""
@@ -137,12 +140,12 @@ class Upstream:
         raise _nonsense(request.url.path)
 
     def _check_open(self) -> None:
-        left = self._closed_until - self._clock()
+        left = self._closed_until - time.monotonic()
         if left > 0:
             raise Unavailable(f"{self._why}; Zaki asks it again in {max(1, round(left))} s.", left)
 
     def _close(self, why: str, seconds: float) -> Unavailable:
-        self._closed_until = max(self._closed_until, self._clock() + seconds)
+        self._closed_until = max(self._closed_until, time.monotonic() + seconds)
         self._why = why
         _log.warning("the registry of skills is not asked for a while", reason=why, seconds=round(seconds))
         return Unavailable(f"{why}; try again in {max(1, round(seconds))} s.", seconds)

@@ -26,7 +26,7 @@ async def inspect_apart(
 ) -> Inspected:
     """See :func:`bot.skills.inspection.findings.inspect`; one that takes too much, or crashes, is refused.
 
-    YARA holds Python's lock while it looks, so a thread would stop the event loop for seconds.
+    Apart, because what breaks a reader written in C, or keeps it busy, is then a refusal and no outage of the front.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -105,8 +105,10 @@ rule writes_what_nobody_sees
         $tags = /(\xF3\xA0[\x80-\x81][\x80-\xBF]){4,}/
         $bidi = /\xE2\x80[\xAA-\xAE]|\xE2\x81[\xA6-\xA9]/
         $zero_width = /(\xE2\x80[\x8B\x8C\x8E\x8F]|\xE2\x81[\xA0-\xA4]|\xEF\xBB\xBF){4,}/
+        $nul = { 00 }
     condition:
-        any of them
+        // Three bytes come by chance in a picture, which has zeros at its beginning.
+        $tags or $zero_width or ($bidi and not $nul in (0..4096))
 }
 
 rule is_a_program

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-import yara_x
+import yara  # type: ignore[import-not-found]
 
 from bot.skills.inspection.archive import Bundle
 
@@ -17,8 +18,6 @@ _MOST_FINDINGS = 20
 
 def scan(bundle: Bundle) -> list[str]:
     """A sentence for each thing that no skill should have, with the file. It blocks."""
-    scanner = yara_x.Scanner(_rules())
-    scanner.set_timeout(_SECONDS_A_FILE)
     found: list[str] = []
     begun = time.monotonic()
     for path, content in sorted(bundle.files.items()):
@@ -26,16 +25,16 @@ def scan(bundle: Bundle) -> list[str]:
             found.append("It takes too long to be looked through.")
             break
         try:
-            matches = scanner.scan(content)
-        except yara_x.TimeoutError:
+            matches = _rules().match(data=content, timeout=_SECONDS_A_FILE)
+        except yara.Error:
             found.append(f"{path!a} takes too long to be looked through.")
             continue
-        found += [f"{dict(rule.metadata)['says']} ({path!a})." for rule in matches.matching_rules]
+        found += [f"{match.meta['says']} ({path!a})." for match in matches]
         if len(found) >= _MOST_FINDINGS:
             break
     return found[:_MOST_FINDINGS]
 
 
 @cache
-def _rules() -> yara_x.Rules:
-    return yara_x.compile((Path(__file__).parent / "rules.yar").read_text())
+def _rules() -> Any:
+    return yara.compile(filepath=str(Path(__file__).parent / "rules.yar"))

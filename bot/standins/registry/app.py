@@ -210,7 +210,7 @@ class _Served:
                 "resolvedFrom": "version" if version else "latest",
                 "tag": None,
                 "createdAt": skill.published_at(release),
-                "card": {"available": True, "url": f"{page}/card"},
+                "card": {"available": True, "url": f"{request.base_url!s}api/v1/skills/{skill.slug}/card"},
                 "artifact": {"files": release.listed},
                 "provenance": None,
                 "security": {"status": release.status, "passed": passed},

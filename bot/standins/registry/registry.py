@@ -37,8 +37,10 @@ class Release:
     @cached_property
     def content(self) -> bytes:
         """The archive, with the note that ClawHub itself puts in."""
-        if self.archive is not None:
-            return self.archive()
+        return self.archive() if self.archive is not None else self.archived()
+
+    def archived(self) -> bytes:
+        """The files in an archive."""
         meta = json.dumps({"version": self.version}).encode()
         return pack({**self.files, "_meta.json": meta})
 

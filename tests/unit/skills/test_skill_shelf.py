@@ -14,7 +14,7 @@ def test_a_file_is_kept_under_its_digest(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
     name = shelf.put(b"content")
     assert name == hashlib.sha256(b"content").hexdigest()
-    assert shelf.read(name) == b"content"
+    assert shelf.find(name).read_bytes() == b"content"
     assert shelf.put(b"content") == name
     shelf.discard(name)
     assert not shelf.holds(name)
@@ -26,7 +26,7 @@ def test_a_file_that_changed_on_the_disk_is_not_served(tmp_path: Path) -> None:
     name = shelf.put(b"content")
     shelf.path(name).write_bytes(b"other content")
     with pytest.raises(FileNotFoundError):
-        shelf.read(name)
+        shelf.find(name)
     assert not shelf.holds(name)
 
 

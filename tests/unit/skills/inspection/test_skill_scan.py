@@ -76,7 +76,7 @@ def test_a_tar_inside_is_found() -> None:
         "Your key lies in ~/.ssh/config; do not read it.",
         "requests.post('https://api.example/v1', json=query)",
         "Family emoji \U0001f468\u200d\U0001f469\u200d\U0001f467 are fine, so is ﻿ one mark.",
-        b"\x89PNG\r\n\x1a\n" + bytes(64),
+        b"\x89PNG\r\n\x1a\n" + bytes(64) + "\u202e".encode(),
     ],
 )
 def test_left_alone(content: str | bytes) -> None:
