@@ -17,9 +17,12 @@ from bot.store.tables import SkillPolicy, SkillProgress, SkillStatus
 
 Page = tuple[str, Buttons]
 
-#: Skills on one page, and characters of a label, a summary, a sentence about needs, and a reason.
+#: Skills on one page, and characters of a label, a title, a summary, a sentence about needs, and a reason.
 _ON_PAGE = 10
 _LABEL = 28
+_TITLE = 60
+#: UTF-16 units of a message, as Telegram counts them; here markup counts too, so that there is always room.
+_MOST = 3900
 _SUMMARY = 180
 _NEEDS = 320
 _REASON = 400
@@ -45,7 +48,7 @@ def mine(holdings: Sequence[Holding], number: int, *, open_: bool) -> Page:
     if holdings:
         of_many = f" ({number + 1} of {last + 1})" if last else ""
         lines = [f"🧩 <b>Skills of your assistant</b>{of_many}", ""]
-        lines += [f"• <b>{escape(one.title)}</b>{_version(one)} – {_standing(one)}" for one in shown]
+        lines += [f"• <b>{_title(one.title)}</b>{_version(one)} – {_standing(one)}" for one in shown]
     else:
         lines = ["🧩 <b>Your assistant has no skills yet.</b>", "A skill teaches it to do something well."]
     if open_:
@@ -60,26 +63,26 @@ def mine(holdings: Sequence[Holding], number: int, *, open_: bool) -> Page:
     if open_:
         rows.append([button("🔎 Look for more", Verb.ASK), button("💡 Suggestions", Verb.HINTS)])
     rows.append([button("⚙️ Settings", Verb.OPTIONS)])
-    return "\n".join(lines), rows
+    return _joined(lines, "\n"), rows
 
 
 def held(one: Holding, needs: Mapping[str, Any], summary: str) -> Page:
     """A skill that the person has, or is about to."""
-    lines = [f"🧩 <b>{escape(one.title)}</b>{_version(one)}\n{escape(str(one.name))}"]
+    lines = [f"🧩 <b>{_title(one.title)}</b>{_version(one)}\n{escape(str(one.name))}"]
     if summary:
         lines.append(escape(_cut(summary, _SUMMARY)))
     lines.append(f"{_standing(one).capitalize()}.")
     if one.detail:
         lines.append(escape(_cut(one.detail, _REASON)))
     if one.status is SkillStatus.ASKS and one.offered:
-        return "\n\n".join([*lines, _asks(one.offered, one.asks)]), [*_decision(one.name, one.offered), *_back()]
+        return _joined([*lines, _asks(one.offered, one.asks)], "\n\n"), [*_decision(one.name, one.offered), *_back()]
     if one.version is not None:
         lines.append(f"What it does here: {escape(_cut(plain.in_short(needs), _NEEDS))}.")
         lines.append(f"Updates: {_SAYS[one.policy]}.")
     rows: list[list[Button]] = []
     if one.wanted and not one.recalled:
         rows.append([of_skill("🗑 Remove", Verb.REMOVE, one.name), of_skill("Updates…", Verb.POLICY, one.name)])
-    return "\n\n".join(lines), [*rows, *_back()]
+    return _joined(lines, "\n\n"), [*rows, *_back()]
 
 
 def offered(found: Offer | Refused) -> Page:
@@ -109,35 +112,38 @@ def results(words: str, found: Found, having: Mapping[SkillName, Holding]) -> Pa
         ]
         for offer in found.offers
     ]
-    return "\n\n".join(lines), [*rows, *_more()]
+    return _joined(lines, "\n\n"), [*rows, *_more()]
 
 
 def recommended(found: Sequence[Recommendation], *, needs: bool) -> Page:
     """What the person may like; `needs`: whether there are sets to choose from."""
     if found:
-        lines = ["💡 <b>You may like</b>", *(f"• <b>{escape(one.title)}</b>, {escape(one.because)}." for one in found)]
+        lines = [
+            "💡 <b>You may like</b>",
+            *(f"• <b>{_title(one.title)}</b>, {escape(_cut(one.because, _SUMMARY))}." for one in found),
+        ]
     else:
         lines = ["💡 There is nothing to suggest yet: suggestions come from the skills that you have."]
     rows = _pairs([of_skill(_label(one.title), Verb.SHOW, one.name) for one in found])
     if needs:
         rows.append([button("By need…", Verb.NEEDS)])
-    return "\n".join(lines), [*rows, *_more()]
+    return _joined(lines, "\n"), [*rows, *_more()]
 
 
 def by_need(needs: Sequence[SkillSet]) -> Page:
     """The sets."""
     lines = ["🧩 <b>What should your assistant be good at?</b>", ""]
-    lines += [f"• <b>{escape(one.title)}</b>: {escape(one.says)}" for one in needs]
+    lines += [f"• <b>{_title(one.title)}</b>: {escape(_cut(one.says, _SUMMARY))}" for one in needs]
     rows = _pairs([button(_label(one.title), Verb.NEED, one.key) for one in needs])
-    return "\n".join(lines), [*rows, *_back()]
+    return _joined(lines, "\n"), [*rows, *_back()]
 
 
 def offer(needs: Sequence[SkillSet]) -> Page:
     """The sets, offered once after the first reply."""
     lines = ["🧩 <b>Your assistant can learn more.</b> Is any of this for you?", ""]
-    lines += [f"• <b>{escape(one.title)}</b>: {escape(one.says)}" for one in needs]
+    lines += [f"• <b>{_title(one.title)}</b>: {escape(_cut(one.says, _SUMMARY))}" for one in needs]
     rows = _pairs([button(_label(one.title), Verb.NEED, one.key, OFFERED) for one in needs])
-    return "\n".join(lines), [*rows, [button("Not now", Verb.LATER)]]
+    return _joined(lines, "\n"), [*rows, [button("Not now", Verb.LATER)]]
 
 
 LATER = "All right. /skills is there whenever you like."
@@ -146,7 +152,7 @@ LATER = "All right. /skills is there whenever you like."
 def need(one: SkillSet, found: Sequence[Offer | Refused], having: Mapping[SkillName, Holding], *, first: bool) -> Page:
     """What is in a set; `first`: it was offered after the first reply."""
     words = (OFFERED,) if first else ()
-    lines = [f"🧩 <b>{escape(one.title)}</b>\n{escape(one.says)}"]
+    lines = [f"🧩 <b>{_title(one.title)}</b>\n{escape(_cut(one.says, _SUMMARY))}"]
     for skill in found:
         if isinstance(skill, Offer):
             lines.append(_described(skill, have=skill.name in having))
@@ -156,13 +162,13 @@ def need(one: SkillSet, found: Sequence[Offer | Refused], having: Mapping[SkillN
     label = "➕ Install" if len(new) == 1 else f"➕ Install these {len(new)}"
     add = [[button(label, Verb.ADD_SET, one.key, *words)]] if new else []
     back = [button("Not now", Verb.LATER)] if first else [button("‹ By need", Verb.NEEDS)]
-    return "\n\n".join(lines), [*add, back]
+    return _joined(lines, "\n\n"), [*add, back]
 
 
 def policy(one: Holding) -> Page:
     """How a skill is kept current."""
     text = (
-        f"🧩 <b>{escape(one.title)}</b>{_version(one)}\nWhich new versions should come by themselves? "
+        f"🧩 <b>{_title(one.title)}</b>{_version(one)}\nWhich new versions should come by themselves? "
         "One that asks for something new always asks you first."
     )
     rows = [
@@ -191,13 +197,13 @@ def options(*, from_messages: bool) -> Page:
 def asks(name: SkillName, title: str, version: str | None, news: Mapping[str, Any], installed: str | None) -> Page:
     """A newer version that newly needs something; `news`: what, by kind."""
     stays = f" It stays at {escape(installed)} until you decide." if installed else ""
-    text = f"⬆️ <b>{escape(title)}</b> has a new version.\n\n{_asks(version or '', news)}{stays}"
+    text = f"⬆️ <b>{_title(title)}</b> has a new version.\n\n{_asks(version or '', news)}{stays}"
     return text, _decision(name, version) if version else _back()
 
 
 def kept(one: Holding) -> Page:
     """The answer to “Keep the old one”."""
-    text = f"👍 <b>{escape(one.title)}</b> stays at {escape(one.version or 'what it is')}. /skills changes that."
+    text = f"👍 <b>{_title(one.title)}</b> stays at {escape(one.version or 'what it is')}. /skills changes that."
     return text, _back()
 
 
@@ -213,8 +219,8 @@ def progress(rows: Sequence[SkillProgress], titles: Mapping[SkillName, str]) -> 
         name = SkillName(row.owner, row.slug)
         icon, words = _PROGRESS.get(row.shown, _PROGRESS["waiting"])
         said = f" {escape(_cut(row.detail, _REASON))}" if row.detail else ""
-        lines.append(f"{icon} <b>{escape(titles.get(name, name.slug))}</b> {words}{said}")
-    return "\n".join(lines), [[button("‹ My skills", Verb.LIST)]]
+        lines.append(f"{icon} <b>{_title(titles.get(name, name.slug))}</b> {words}{said}")
+    return _joined(lines, "\n"), [[button("‹ My skills", Verb.LIST)]]
 
 
 def searching(words: str) -> str:
@@ -238,7 +244,7 @@ def _described(found: Offer, *, have: bool = False) -> str:
     summary = f"\n{escape(_cut(found.summary, _SUMMARY))}" if found.summary else ""
     needs = escape(_cut(plain.in_short(found.needs), _NEEDS))
     had = " – you have it" if have else ""
-    head = f"<b>{escape(found.title)}</b> {escape(found.version)}{had}\n{escape(str(found.name))}"
+    head = f"<b>{_title(found.title)}</b> {escape(found.version)}{had}\n{escape(str(found.name))}"
     return f"{head}{summary}\n<i>It {needs}.</i>"
 
 
@@ -285,6 +291,20 @@ def _more() -> list[list[Button]]:
 
 def _pairs(buttons: Sequence[Button]) -> list[list[Button]]:
     return [list(buttons[start : start + 2]) for start in range(0, len(buttons), 2)]
+
+
+def _joined(lines: Sequence[str], between: str) -> str:
+    """As many of the lines as fit into a message."""
+    room = _MOST
+    for index, line in enumerate(lines):
+        room -= len(line.encode("utf-16-le")) // 2 + len(between)
+        if room < 0:
+            return between.join([*lines[:index], f"… and {len(lines) - index} more."])
+    return between.join(lines)
+
+
+def _title(title: str) -> str:
+    return escape(_cut(title, _TITLE))
 
 
 def _label(title: str) -> str:
