@@ -122,9 +122,10 @@ def _host() -> HostFacts:
 
 async def _install_all(url: str, address: str) -> float:
     """What `openclaw skills install` asks for, in its order, for each skill; seconds of waiting."""
-    transport = httpx.AsyncHTTPTransport(local_address=address)
     began = time.monotonic()
-    async with httpx.AsyncClient(transport=transport, timeout=120, base_url=f"{url}/api/v1") as client:
+    # On a busy machine a connection that is kept may be closed under the next request.
+    transport = httpx.AsyncHTTPTransport(local_address=address, limits=httpx.Limits(max_keepalive_connections=0))
+    async with httpx.AsyncClient(transport=transport, timeout=300, base_url=f"{url}/api/v1") as client:
         for slug, version in _SKILLS:
             about = {"ownerHandle": _OWNER}
             item = {"slug": slug, "ownerHandle": _OWNER, "version": version}
