@@ -14,7 +14,7 @@ from bot.nobody import NOBODY
 from bot.nudge import Nudge
 from bot.provisioner import disks
 from bot.provisioner.archive import Archive
-from bot.provisioner.containers import Containers
+from bot.provisioner.containers import Containers, Observed
 from bot.provisioner.egress import EgressSets
 from bot.provisioner.gateway import Gateway
 from bot.provisioner.openclaw import GatewayConfig, Owner
@@ -25,6 +25,9 @@ from bot.store import Database
 from bot.store.tables import Instance, User
 from bot.users.plans import PLANS
 from infra.spec import InstanceSpec, skills_environment
+
+#: On an image: where its executable is that `security.installPolicy` runs.
+POLICY_LABEL = "zaki.install-policy"
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,12 @@ class ProvisionerContext:
         token = self.gateway_key.derive(instance.id, instance.credentials_epoch)
         return Gateway(self.http, str(instance.address), token)
 
-    def config(self, instance: Instance, user: User | None) -> GatewayConfig:
-        """What the instance's configuration is rendered from; `user` None: a member of the warm pool, nobody's."""
+    def config(self, instance: Instance, user: User | None, observed: Observed | None) -> GatewayConfig:
+        """What the instance's configuration is rendered from; `user` None: a member of the warm pool, nobody's.
+
+        `observed`: its container, which has its image's labels.
+        """
+        labels = observed.shape.labels if observed is not None and observed.shape is not None else {}
         listen = self.settings.effective_instances_listen(self.host.gateway)
         return GatewayConfig(
             owner=Owner(NOBODY, None, None) if user is None else Owner(user.telegram_id, user.call_name, user.timezone),
@@ -71,6 +78,8 @@ class ProvisionerContext:
             gateway_token=self.gateway_key.derive(instance.id, instance.credentials_epoch),
             front_url=f"http://{listen}",
             proxied=Egress(instance.egress) is Egress.LIST,
+            skills_url=self.skills_url,
+            install_policy=labels.get(POLICY_LABEL),
         )
 
     async def mount_disk(self, instance: Instance) -> None:

@@ -32,7 +32,6 @@ from bot.store.tables import (
     News,
     Operation,
     OperationKind,
-    SkillLock,
     SkillState,
     Wanted,
     Wish,
@@ -234,7 +233,7 @@ class Resting:
             await record.stage(Stage.DELETED, container=ContainerState.NONE)
         async with self._context.database.write() as session:
             await addresses.release(session, instance.id)
-            for table in (Operation, DecisionRow, SkillLock, SkillState):
+            for table in (Operation, DecisionRow, SkillState):
                 await session.execute(delete(table).where(table.instance_id == instance.id))
             await locks.forget(session, instance.id)
             await session.execute(delete(Instance).where(Instance.id == instance.id))

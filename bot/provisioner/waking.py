@@ -133,7 +133,7 @@ class Waking:
             and instance.ready_at is not None
             and instance.fenced_at is None
             and instance.resting_since is None
-            and instance.config_hash == config_hash(self._context.config(instance, work.user))
+            and instance.config_hash == config_hash(self._context.config(instance, work.user, observed))
         )
 
     def _is_declared(self, work: Work, observed: Observed | None) -> bool:
@@ -325,11 +325,11 @@ class Waking:
     async def _configure(self, work: Work) -> bool:
         """Bring the configuration into the volume, or into the running gateway; true where that had to be stopped."""
         instance = work.instance
-        config = self._context.config(instance, work.user)
+        observed = await self._containers.observe(instance.id)
+        config = self._context.config(instance, work.user, observed)
         wanted = config_hash(config)
         if instance.config_hash == wanted:
             return False
-        observed = await self._containers.observe(instance.id)
         running = observed is not None and observed.state is ContainerState.RUNNING
         stopped = False
         existing = await self._containers.read_file(instance.id, USER_FILE)

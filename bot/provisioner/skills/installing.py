@@ -28,8 +28,8 @@ from bot.store.tables import Announcement, Base, News, SkillOrigin, SkillState, 
 _log = structlog.get_logger(__name__)
 
 #: Seconds that OpenClaw's client may take: it starts in three, and the mirror may have to fetch and vet first.
-INSTALL_WITHIN = 180.0
-_SHELL_WITHIN = 60.0
+INSTALL_WITHIN = 300.0
+_SHELL_WITHIN = 120.0
 #: Where OpenClaw's client puts skills, and where the version before an update lies meanwhile; below the home folder.
 SKILLS = ".openclaw/workspace/skills"
 ASIDE = ".zaki/skills"
@@ -40,7 +40,7 @@ _SET_ASIDE = 'mkdir -p "$3" && rm -rf -- "$3/$2" && cp -a -- "$1/$2" "$3/.$2" &&
 _PUT_BACK = 'rm -rf -- "$1/$2" && mv -T -- "$3/$2" "$1/$2"'
 _FORGET = 'rm -rf -- "$3/$2" "$3/.$2"'
 #: Removes a skill as OpenClaw's documentation does by hand: its folder, and its line in the client's list.
-_REMOVE = """\\
+_REMOVE = """\
 const fs = require("node:fs");
 const [folder, list, slug] = process.argv.slice(1);
 fs.rmSync(`${folder}/${slug}`, { recursive: true, force: true });
@@ -97,7 +97,7 @@ class Installing:
             ended = await self._run(work, step)
             found = await self._find(work, step.name)
             if found is None:
-                await self._failed(work, step, _says(ended))
+                await self._failed(work, step, last_words(ended))
                 return
         if step.version is not None and found.reference.version != step.version:
             await self._failed(work, step, f"The client installed {found.reference.version} instead.")
@@ -117,7 +117,7 @@ class Installing:
             if after is None or after.reference.version != step.version:
                 await self._shell(work, _PUT_BACK, step.name)
                 back = await self._find(work, step.name)
-                await self._failed(work, step, _says(ended), back.reference.version if back is not None else None)
+                await self._failed(work, step, last_words(ended), back.reference.version if back is not None else None)
                 return
             before = after
         await self._shell(work, _FORGET, step.name)
@@ -160,7 +160,7 @@ class Installing:
         words = [f"{HOME}/{SKILLS}", name.slug, f"{HOME}/{ASIDE}"]
         ended = await self._execute(work, ["/bin/sh", "-c", script, "sh", *words], _SHELL_WITHIN)
         if ended.code != 0:
-            raise ContainerError(_says(ended))
+            raise ContainerError(last_words(ended))
 
     async def _execute(self, work: Work, command: Sequence[str], within: float) -> Executed:
         return await self._containers.execute(work.instance.id, command, self._context.skills_environment, within)
@@ -254,11 +254,15 @@ def _news(work: Work, news: News, name: SkillName, version: str | None, says: st
     return [Announcement(telegram_id=work.user.telegram_id, news=news, detail=detail, created_at=now())]
 
 
-def _says(ended: Executed) -> str:
+def last_words(ended: Executed) -> str:
     """Why a client failed, from what it printed last: in its own words, without anything that is no letter."""
     if ended.code == 124:
         return "Its installation took too long and was ended."
     plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", ended.output)
-    lines = [" ".join(line.split()) for line in plain.splitlines() if line.strip()]
-    words = "".join(letter for letter in lines[-1] if letter.isprintable()) if lines else ""
-    return words[:_WORDS] or f"Its installation ended with {ended.code}."
+    lines = [line for line in plain.splitlines() if re.search(r"[A-Za-z]{2}", line)]
+    # It draws a box around what its person should read.
+    framed = [line.strip("│ ") for line in lines if line.strip().startswith("│")]
+    words = " ".join(" ".join(framed or lines[-1:]).split())
+    return "".join(letter for letter in words if letter.isprintable())[:_WORDS] or (
+        f"Its installation ended with {ended.code}."
+    )
