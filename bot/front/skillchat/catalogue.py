@@ -74,8 +74,11 @@ class Catalogue:
         names = [name for row in answer["results"] if (name := _name_of(row)) is not None]
         offers, unfinished = await self._vetted(names)
         hint = str(answer.get("hint", ""))
-        if not offers and not unfinished and not hint and _SLUG.match(words):
-            hint = await self._why_not(words)
+        if not offers and not unfinished:
+            if hint:
+                hint = "ClawHub does not answer, and nothing that Zaki has kept fits. Try again in a while."
+            elif _SLUG.match(words):
+                hint = await self._why_not(words)
         return Found(offers[:_SHOWN], unfinished, hint)
 
     async def look(self, name: SkillName) -> Offer | Refused:

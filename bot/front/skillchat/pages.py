@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ Page = tuple[str, Buttons]
 _ON_PAGE = 10
 _LABEL = 28
 _TITLE = 60
-#: UTF-16 units of a message, as Telegram counts them; here markup counts too, so that there is always room.
+#: UTF-16 units of a message, as Telegram counts them; here tags count too, so that there is always room.
 _MOST = 3900
 _SUMMARY = 180
 _NEEDS = 320
@@ -297,7 +298,7 @@ def _joined(lines: Sequence[str], between: str) -> str:
     """As many of the lines as fit into a message."""
     room = _MOST
     for index, line in enumerate(lines):
-        room -= len(line.encode("utf-16-le")) // 2 + len(between)
+        room -= len(html.unescape(line).encode("utf-16-le")) // 2 + len(between)
         if room < 0:
             return between.join([*lines[:index], f"… and {len(lines) - index} more."])
     return between.join(lines)

@@ -30,7 +30,7 @@ def settings(tmp_path: Path) -> Settings:
         bridge="zaki0",
         subnet=IPv4Network("127.0.0.0/8"),
         gateway=IPv4Address("127.0.0.1"),
-        docker_range=None,
+        docker_range=IPv4Network("127.255.0.0/16"),
         image="sha256:" + "0" * 64,
         runtime="runc",
     )
