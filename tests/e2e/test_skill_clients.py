@@ -134,38 +134,50 @@ async def site(state: Path) -> AsyncIterator[Site]:
 async def test_both_clients_search_install_update_and_verify(clients: Clients, tmp_path: Path, through: str) -> None:
     async with site(tmp_path) as here:
         url = here.url if through == "mirror" else here.registry_url
-        assert "city-weather" in await clients.openclaw(url, "search", "weather")
-        await clients.openclaw(url, "install", "@samples/city-weather", "--version", "1.0.0")
-        await clients.openclaw(url, "update", "@samples/city-weather")
-        lock = await clients.read(f"{STATE}/workspace/.clawhub/lock.json")
-        assert lock["skills"]["city-weather"]["version"] == "1.1.0"
-        verified = json.loads(await clients.openclaw(url, "verify", "@samples/city-weather"))
-        assert (verified["ok"], verified["version"]) == (True, "1.1.0")
-        assert "weather" in (await clients.openclaw(url, "verify", "@samples/city-weather", "--card"))
-        assert "city-weather" in await clients.clawhub(url, "search", "weather")
-        await clients.clawhub(url, "install", "@samples/meeting-notes", "--version", "1.0.0")
-        assert "v2.0.0" in await clients.clawhub(url, "update", "--all")
-        notes = await clients.clawhub(url, "inspect", "@samples/meeting-notes", "--versions", "--files")
-        assert "2.0.0" in notes
-        assert "SKILL.md" in notes
-        await clients.clawhub(url, "install", "@samples/coin-helper", code=1)
+        lock, _ = await asyncio.gather(_by_openclaw(clients, url), _by_clawhub(clients, url))
         if through == "mirror":
             await _check_mirror(clients, here, lock)
 
 
-async def _check_mirror(clients: Clients, here: Site, lock: dict[str, Any]) -> None:
+async def _by_openclaw(clients: Clients, url: str) -> dict[str, Any]:
+    """What OpenClaw notes of the skill in the end."""
+    assert "city-weather" in await clients.openclaw(url, "search", "weather")
+    await clients.openclaw(url, "install", "@samples/city-weather", "--version", "1.0.0")
+    await clients.openclaw(url, "update", "@samples/city-weather")
+    lock = await clients.read(f"{STATE}/workspace/.clawhub/lock.json")
+    noted: dict[str, Any] = lock["skills"]["city-weather"]
+    assert (noted["version"], noted["verification"]["ok"]) == ("1.1.0", True)
+    assert "weather" in await clients.openclaw(url, "verify", "@samples/city-weather", "--card")
+    return noted
+
+
+async def _by_clawhub(clients: Clients, url: str) -> None:
+    assert "city-weather" in await clients.clawhub(url, "search", "weather")
+    await clients.clawhub(url, "install", "@samples/meeting-notes", "--version", "1.0.0")
+    assert "v2.0.0" in await clients.clawhub(url, "update", "--all")
+    shown = await clients.clawhub(url, "inspect", "@samples/meeting-notes", "--versions", "--files")
+    assert "2.0.0" in shown
+    assert "SKILL.md" in shown
+    await clients.clawhub(url, "install", "@samples/coin-helper", code=1)
+
+
+async def _check_mirror(clients: Clients, here: Site, noted: dict[str, Any]) -> None:
     assert set(here.registry.downloads.values()) == {1}
     async with here.database.read() as session:
         row = await session.get_one(SkillVersion, ("samples", "city-weather", "1.1.0"))
-        assert lock["skills"]["city-weather"]["fileTreeSha256"] == row.digest
+        assert (noted["fileTreeSha256"], noted["artifact"]["sha256"]) == (row.digest, row.archive)
         had = {(lock.slug, lock.version) for lock in await locks.of_instance(session, INSTANCE)}
     assert {("city-weather", "1.0.0"), ("city-weather", "1.1.0"), ("meeting-notes", "2.0.0")} <= had
-    for refused, says in (("quick-setup", "runs what it downloads"), ("odd-traversal", "leads out of its folder")):
-        assert says in await clients.openclaw(here.url, "install", f"@samples/{refused}", code=1)
-        assert says in await clients.clawhub(here.url, "install", f"@samples/{refused}", code=1)
     await here.mirror.recall(SkillName("samples", "tide-tables"), None, "It lies about the sea.")
-    for client in (clients.openclaw, clients.clawhub):
-        assert "It lies about the sea." in await client(here.url, "install", "@samples/tide-tables", code=1)
+
+    async def refused_by_both(slug: str, says: str) -> None:
+        for client in (clients.openclaw, clients.clawhub):
+            assert says in await client(here.url, "install", f"@samples/{slug}", code=1)
+
+    await asyncio.gather(
+        refused_by_both("odd-traversal", "leads out of its folder"),
+        refused_by_both("tide-tables", "It lies about the sea."),
+    )
 
 
 async def test_openclaws_install_policy_asks_the_mirror_and_fails_closed(clients: Clients, tmp_path: Path) -> None:

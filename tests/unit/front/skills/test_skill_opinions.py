@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.front.skills.opinions import Standing, read
@@ -73,6 +73,7 @@ JUNK = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(CLEAN)), JUNK))
 def test_no_item_breaks_the_reader_or_passes_by_accident(change: dict[str, Any]) -> None:
     found = read(REFERENCE, {**CLEAN, "ok": False, **{key: change[key] for key in change if key != "ok"}})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.skills.inspection.archive import Bundle
@@ -73,6 +73,7 @@ def test_odd_types_ask_for_nothing(head: str) -> None:
     assert read(head).needs == {}
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_first_lines_break_the_reader(head: str) -> None:
     with contextlib.suppress(BadManifest):
