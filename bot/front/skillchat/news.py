@@ -24,6 +24,7 @@ from bot.store.tables import (
     SkillLock,
     SkillPerson,
     SkillProgress,
+    SkillRecall,
     SkillSource,
     SkillState,
     SkillStatus,
@@ -44,6 +45,8 @@ _KINDS = {
     News.SKILL_ASKS: SkillStatus.ASKS,
     News.SKILL_RECALLED: "gone",
 }
+#: Kinds that are no news to somebody who asked for nothing: what comes with a plan, or cannot.
+_OF_WISHES = frozenset({News.SKILL_INSTALLED, News.SKILL_FAILED})
 #: How a message that follows a skill ends.
 _ENDS = frozenset({SkillStatus.INSTALLED, SkillStatus.FAILED, SkillStatus.ASKS, "gone"})
 #: Seconds for which the end that the findings tell still waits for the news of it, and after which nobody follows.
@@ -73,13 +76,15 @@ class SkillNews:
         lines, changed, loud = [], set(), False
         for one, name in mine:
             row = followed.get(name)
+            if one.news == News.SKILL_RECALLED:
+                await _give_up(session, user, name)
             if one.news == News.SKILL_ASKS:
                 await self._ask(session, user, name, titles[name], one.detail)
                 await self._forget(session, row)
             elif row is not None and one.news != News.SKILL_RECALLED:
                 row.shown, row.detail = _KINDS[News(one.news)], _failure(one)
                 changed.add(row.message_id)
-            elif one.news != News.SKILL_INSTALLED or await _asked_for(session, user, name):
+            elif one.news not in _OF_WISHES or await _asked_for(session, user, name):
                 lines.append(_line(one, titles[name]))
                 loud = loud or one.news in (News.SKILL_FAILED, News.SKILL_RECALLED)
                 await self._forget(session, row)
@@ -192,6 +197,19 @@ async def _compare(session: AsyncSession, telegram_id: int) -> list[tuple[SkillP
                 shown, detail, old = "gone", "", True
         found.append((row, shown, detail, old))
     return found
+
+
+async def _give_up(session: AsyncSession, user: User, name: SkillName) -> None:
+    """Of a skill that was recalled as a whole nothing more can be had: wishing for it on would only fail."""
+    query = select(SkillRecall.id).where(
+        SkillRecall.owner == name.owner,
+        SkillRecall.slug == name.slug,
+        SkillRecall.version.is_(None),
+        SkillRecall.lifted_at.is_(None),
+    )
+    wish = await session.get(SkillWish, (user.id, name.owner, name.slug))
+    if wish is not None and await session.scalar(query.limit(1)) is not None:
+        wish.wanted, wish.asked_at = SkillWanted.ABSENT, now()
 
 
 async def _asked_for(session: AsyncSession, user: User, name: SkillName) -> bool:

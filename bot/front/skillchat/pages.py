@@ -78,7 +78,7 @@ def held(one: Holding, needs: Mapping[str, Any], summary: str) -> Page:
     if one.status is SkillStatus.ASKS and one.offered:
         return _joined([*lines, _asks(one.offered, one.asks)], "\n\n"), [*_decision(one.name, one.offered), *_back()]
     if one.version is not None:
-        lines.append(f"What it does here: {escape(_cut(plain.in_short(needs), _NEEDS))}.")
+        lines.append(f"It {escape(_cut(plain.in_short(needs), _NEEDS))}.")
         lines.append(f"Updates: {_SAYS[one.policy]}.")
     rows: list[list[Button]] = []
     if one.wanted and not one.recalled:

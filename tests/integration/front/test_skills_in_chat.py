@@ -248,7 +248,7 @@ async def test_what_an_update_newly_asks_for_is_decided_by_its_owner(chat: Chat)
     assert "It runs the program jq" in asked.text
     assert "It wants a key from you: CITY_WEATHER_KEY" in asked.text
     assert "stays at 1.0.0 until you decide" in asked.text
-    await chat.presses(asked, "Keep the old one", "stays at 1.0.0")
+    await chat.presses(asked, "Keep the old one", "stays at 1.0.0. /skills changes that")
     wish = (await chat.wishes())["@samples/city-weather"]
     assert (wish.policy, wish.version, wish.approved) == (SkillPolicy.PIN, "1.0.0", None)
 
@@ -296,10 +296,17 @@ async def test_how_a_skill_is_kept_current(chat: Chat) -> None:
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_a_recall_is_one_sentence(chat: Chat) -> None:
+    found = await chat.says("/skills tide", "Tide tables")
+    await chat.presses(found, "➕ Tide tables", "comes as soon as")
+    await chat.installed("@samples/tide-tables", "1.0.0")
+    await chat.sees("is there")
     says = "Tide tables was taken back by the people who run this bot: it lies about <tides>."
+    await chat.front.skills.recall(SkillName("samples", "tide-tables"), None, "It lies about <tides>.")
     await chat.provisioner("@samples/tide-tables", None, News.SKILL_RECALLED, says)
     told = await chat.sees(says)
     assert told.buttons == ()
+    # As a whole: that nothing can be had any more is not told as a failure as well.
+    assert (await chat.wishes())["@samples/tide-tables"].wanted == "absent"
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
