@@ -393,3 +393,13 @@ async def test_with_deletion_all_of_it_goes(chat: Chat) -> None:
     async with chat.front.context.database.read() as session:
         for table in (SkillWish, SkillProgress):
             assert (await session.scalars(select(table))).all() == []
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_whoever_asks_without_end_is_not_looked_up(chat: Chat) -> None:
+    for number in range(20):
+        await chat.people.say(chat.ada, f"/skills nothing{number}")
+    await chat.says("/skills tide", "Try again in a few minutes")
+    assert not any("Tide tables" in text for text in await chat.texts())
+    # What needs no look-up goes on.
+    await chat.says("/skills", "has no skills yet")
