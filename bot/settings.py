@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     skills_url: str | None = SKILLS_URL
     #: MiB of skills that are kept at most.
     skills_store_mib: Annotated[int, Field(ge=64)] = 1024
+    #: File of recommended skills, by need and by plan; unset: the one that comes with Zaki.
+    skill_sets: Path | None = None
 
     #: Unset: SQLite under `state`.
     database_url: str | None = None

@@ -69,6 +69,7 @@ _LABEL_VALUE = re.compile(r"[ -~]{0,255}")
 _PATH = re.compile(r"(?:~/|/)[^\x00-\x1f]{1,1000}")
 #: A name, or with a dot before it that name and all below it; no address, for its last part is no number.
 _DOMAIN = re.compile(r"\.?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])")
+_URL = re.compile(r"http://[0-9.]{7,15}:\d{1,5}(?:/[a-z]{1,32})?")
 _ENDPOINT = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}:\d{1,5}")
 _MEMORY_CEILING_MIB = 1 << 20
 #: What a file system itself needs leaves little of a smaller one.
@@ -82,6 +83,17 @@ _SWAP_CEILING_MIB = 1 << 24
 _AUTO = "auto"
 #: Where nobody can mount anything: volumes without a limit.
 _PIDS = range(64, 32769)
+
+
+def skills_environment(url: str) -> dict[str, str]:
+    """What leads ClawHub's clients to the registry: OpenClaw's own, npm's `clawhub`, and our install policy."""
+    return {
+        "OPENCLAW_CLAWHUB_URL": url,
+        "CLAWHUB_REGISTRY": url,
+        # Else skills that are backed by GitHub would be fetched past the registry.
+        "CLAWHUB_GITHUB_CODELOAD_BASE_URL": f"{url}/codeload",
+        "ZAKI_SKILLS": url,
+    }
 
 
 def is_instance_id(text: str) -> bool:
@@ -124,6 +136,8 @@ class InstanceSpec:
     resolver: IPv4Address | None = None
     #: `address:port` of the proxy that it must use; None: it needs none.
     proxy: str | None = None
+    #: URL of the registry of skills; None: it has none.
+    skills: str | None = None
     #: Further labels of the container.
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -163,6 +177,8 @@ class InstanceSpec:
         _match_folder("volumes", self.volumes)
         if self.proxy is not None:
             _match(_ENDPOINT, "proxy", self.proxy, "an address and a port, for example 10.86.0.1:3128")
+        if self.skills is not None:
+            _match(_URL, "skills", self.skills, "a URL of the gateway's, for example http://10.86.0.1:8081/skills")
         for key, value in self.labels.items():
             _match(_LABEL_KEY, "labels", key, "keys in lower-case letters, digits, dots, underscores and hyphens")
             _match(_LABEL_VALUE, f"labels.{key}", value, "up to 255 printable ASCII characters")
@@ -177,13 +193,15 @@ class InstanceSpec:
     @property
     def environment(self) -> tuple[str, ...]:
         """What its environment says, `NAME=value` each."""
+        skills = skills_environment(self.skills) if self.skills is not None else {}
+        own = (*ENVIRONMENT, *(f"{name}={value}" for name, value in skills.items()))
         if self.proxy is None:
-            return ENVIRONMENT
+            return own
         # The proxy stands on the gateway, as Zaki itself does, which must see the instance's own address.
         direct = f"{self.proxy.rpartition(':')[0]},127.0.0.1,localhost"
         proxies = {"HTTP_PROXY": f"http://{self.proxy}", "HTTPS_PROXY": f"http://{self.proxy}", "NO_PROXY": direct}
         both = (f"{name}={value}" for key, value in proxies.items() for name in (key, key.lower()))
-        return (*ENVIRONMENT, "NODE_USE_ENV_PROXY=1", *both)
+        return (*own, "NODE_USE_ENV_PROXY=1", *both)
 
     @classmethod
     def from_config(cls, config: Configuration) -> InstanceSpec:
@@ -209,6 +227,7 @@ class InstanceSpec:
             plan=values.text("plan", "standard"),
             resolver=values.address("resolver") if config.get("resolver") is not None else None,
             proxy=config.get("proxy"),
+            skills=config.get("skills"),
             labels=values.mapping("labels"),
         )
 
@@ -217,6 +236,8 @@ class InstanceSpec:
         network = {} if self.resolver is None else {"resolver": str(self.resolver)}
         if self.proxy is not None:
             network["proxy"] = self.proxy
+        if self.skills is not None:
+            network["skills"] = self.skills
         return _qualified(
             **network,
             id=self.id,

@@ -99,6 +99,18 @@ def up_scale(
     _run(lambda report, tell: measure(stacks, rounds, report, tell), as_json=as_json)
 
 
+@app.command("skills")
+def skills(
+    as_json: AsJson = False,
+    instances: Annotated[int, typer.Option(min=1, help="How many install the same three skills.")] = 50,
+    recalled: Annotated[int, typer.Option(min=2, help="How many have one that is recalled, all but one asleep.")] = 100,
+) -> None:
+    """What a fleet costs the registry, an install beside one straight from it, and what runs after a recall."""
+    from bot.bench.skills import measure
+
+    _run(lambda report, tell: measure(instances, recalled, report, tell), as_json=as_json)
+
+
 @app.command("faults")
 def faults(
     as_json: AsJson = False,

@@ -39,6 +39,7 @@ Result = TypeVar("Result")
 
 _COLUMNS = ("skill", "version", "verdict", "instances", "size", "why")
 _FOUND = ("skill", "version", "title", "summary", "known")
+_SETS = ("kind", "set", "title", "skill", "version", "policy", "known")
 _CHANGES = ("skill", "instances", "recalled", "why")
 
 
@@ -191,6 +192,28 @@ def sync(as_json: AsJson = False) -> None:
     kept = [row for row in rows if not row["recalled"] and row["instances"]]
     for row in kept:
         say(f"{row['skill']} is no longer served, and {row['instances']} instances have it: `zaki skill recall`?")
+
+
+@app.command("sets")
+def sets(as_json: AsJson = False) -> None:
+    """Print the sets of recommended skills, by need and by plan, with what was made of each skill so far."""
+    from bot.settings import load_settings
+    from bot.skills.sets import SetsError, load
+
+    settings = load_settings()
+    try:
+        found = load(settings.skill_sets)
+    except SetsError as error:
+        raise CliError(str(error)) from None
+
+    async def read(database: Database) -> list[Row]:
+        from bot.cli.skill_records import set_rows
+
+        async with database.read() as session:
+            return await set_rows(session, found)
+
+    rows = asyncio.run(_with_database(read))
+    print_rows(rows, _SETS, as_json=as_json, nothing="The file has no sets.")
 
 
 def _print(details: Row, *, as_json: bool) -> None:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from bot.cli.output import CliError, Row, moment
-from bot.skills import locks
+from bot.skills import holdings, locks
 from bot.skills.names import SkillName
-from bot.store.tables import Skill, SkillLock, SkillRecall, SkillRule, SkillVersion
+from bot.store.tables import Skill, SkillLock, SkillRecall, SkillRule, SkillVerdict, SkillVersion, User
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
+
+    from bot.skills.sets import SkillSets
 
 
 async def version_rows(session: AsyncSession) -> list[Row]:
@@ -75,6 +77,51 @@ async def found_rows(session: AsyncSession, found: Sequence[Mapping[str, Any]]) 
             }
         )
     return rows
+
+
+async def set_rows(session: AsyncSession, sets: SkillSets) -> list[Row]:
+    """Each skill of each set, with whether a version of it passed."""
+    named = [("need", need.key, need.title, skill) for need in sets.needs for skill in need.skills]
+    named += [("plan", plan, plan, skill) for plan, skills in sets.plans.items() for skill in skills]
+    rows = []
+    for kind, key, title, skill in named:
+        query = select(SkillVersion.verdict).where(
+            SkillVersion.owner == skill.name.owner, SkillVersion.slug == skill.name.slug
+        )
+        verdicts = set(await session.scalars(query))
+        worst = next(iter(sorted(verdicts)), "not vetted yet")
+        rows.append(
+            {
+                "kind": kind,
+                "set": key,
+                "title": title,
+                "skill": str(skill.name),
+                "version": skill.version,
+                "policy": str(skill.policy),
+                "known": str(SkillVerdict.PASSED if SkillVerdict.PASSED in verdicts else worst),
+            }
+        )
+    return rows
+
+
+async def person_rows(session: AsyncSession, telegram_id: int) -> list[Row]:
+    """What a person's instance has of skills, is about to have, or is about to lose; and who asked for each."""
+    user_id = await session.scalar(select(User.id).where(User.telegram_id == telegram_id))
+    if user_id is None:
+        return []
+    return [
+        {
+            "skill": str(one.name),
+            "wanted": one.wanted,
+            "state": "recalled" if one.recalled else (str(one.status) if one.status else None),
+            "version": one.version,
+            "policy": str(one.policy),
+            "source": str(one.source) if one.source else None,
+            "offered": one.offered,
+            "why": one.detail or None,
+        }
+        for one in await holdings.of_person(session, user_id)
+    ]
 
 
 def _version(row: SkillVersion, having: Mapping[tuple[str, str, str], int]) -> Row:

@@ -21,6 +21,9 @@ Who = Annotated[str, typer.Argument(help="Telegram id, @username, or the id of t
 
 Policy = Literal["open", "list", "none", "plan"]
 
+Updates = Literal["pin", "patch", "latest"]
+
+_SKILLS = ("skill", "wanted", "state", "version", "policy", "source", "why")
 _COLUMNS = ("telegram_id", "name", "username", "status", "instance", "state", "last_message_at")
 
 
@@ -94,6 +97,55 @@ def egress(who: Who, policy: Annotated[Policy, typer.Argument(help="How far thei
 
     name = asyncio.run(_change(who, limit))
     say(f"The instance of {name} gets as far as {'its plan says' if wanted is None else f'`{wanted}`'}.")
+
+
+@app.command("skills")
+def skills(
+    who: Who,
+    add: Annotated[list[str] | None, typer.Option(help="@owner/name, or @owner/name@version for that one.")] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="@owner/name.")] = None,
+    policy: Annotated[
+        Updates | None, typer.Option(help="Which newer versions of those that are added come by themselves.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List somebody's skills, after having some added or removed where that is asked for.
+
+    What is added is vetted like everything else. They are told, and may change it with /skills.
+    """
+    from bot.skills import wishes
+    from bot.skills.names import BadName, parse
+    from bot.store.tables import SkillPolicy, SkillSource, Wanted, Wish
+
+    try:
+        wanted, unwanted = [parse(name) for name in add or ()], [parse(name)[0] for name in remove or ()]
+    except BadName as error:
+        raise CliError(str(error), ExitCode.USAGE) from None
+    if policy is not None and not wanted:
+        raise CliError("--policy is for skills that are added; name one with --add.", ExitCode.USAGE)
+    if policy in ("patch", "latest") and any(version for _, version in wanted):
+        raise CliError(f"A version is for --policy pin; leave it out, or {policy} away.", ExitCode.USAGE)
+
+    async def change(session: AsyncSession, user: User) -> None:
+        wish = await session.get(Wish, user.id)
+        if wish is None or wish.wanted == Wanted.ABSENT:
+            raise CliError("They have no instance, nor a place for one; admit them first.")
+        for name, version in wanted:
+            kept = SkillPolicy.PIN if version else (SkillPolicy(policy) if policy else None)
+            await wishes.want(session, user.id, name, SkillSource.OPERATOR, policy=kept, version=version)
+        for name in unwanted:
+            await wishes.unwant(session, user.id, name, SkillSource.OPERATOR)
+
+    async def read() -> list[Row]:
+        from bot.cli.records import existing_database, user_details
+        from bot.cli.skill_records import person_rows
+
+        async with existing_database() as database, database.read() as session:
+            return await person_rows(session, (await user_details(session, who))["telegram_id"])
+
+    if wanted or unwanted:
+        asyncio.run(_change(who, change))
+    print_rows(asyncio.run(read()), _SKILLS, as_json=as_json, nothing="They have no skills.")
 
 
 @app.command("rm")

@@ -13,6 +13,7 @@ from bot.front.callbacks import Press
 from bot.front.context import FrontContext
 from bot.front.inbox import DATABASE_ERRORS, reason
 from bot.front.outbox import Outbox
+from bot.front.skillchat import SkillNews
 from bot.front.talk import Button, Talk, escape
 from bot.nudge import Topic
 from bot.store import now
@@ -71,6 +72,7 @@ class Announcer:
         self._nudge = context.nudge
         self._outbox = outbox
         self._talk = Talk(context, outbox)
+        self._skills = SkillNews(context.settings, context.database, outbox, self._talk)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -93,6 +95,8 @@ class Announcer:
             async with self._database.write() as session:
                 await self._tell(session, telegram_id)
             self._outbox.ring()
+        # After the news, which say more than what is found now.
+        await self._skills.look()
 
     async def _tell(self, session: AsyncSession, telegram_id: int) -> None:
         user = await people.find(session, telegram_id)
@@ -108,6 +112,7 @@ class Announcer:
         wish = await session.get(Wish, user.id)
         if user.status != UserStatus.ACTIVE or wish is None or wish.wanted == Wanted.ABSENT:
             return
+        await self._skills.tell(session, user, news)
         late = [one.detail for one in news if one.news == News.LATE_JOB]
         if late:
             await self._talk.say(session, telegram_id, _late_text(user, late))

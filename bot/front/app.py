@@ -47,7 +47,7 @@ class Front:
         self.outbox = Outbox(context, self.api)
         self.models = models.ModelsState(context, self.outbox)
         self.skills = skills.Mirror(context.settings, context.database, context.http)
-        self.router = Router(context, self.outbox, lambda: self.models.open, delivery)
+        self.router = Router(context, self.outbox, self.skills, lambda: self.models.open, delivery)
         self.announcer = Announcer(context, self.outbox)
         self.inbox = Inbox(context, self.router.wake)
         self.refused = RefusedLine()

@@ -11,7 +11,7 @@ from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.leftovers import Kind, Leftover
 from bot.provisioner.operations import close_dead
 from bot.store import now
-from bot.store.tables import Address, Decision, Instance, Operation
+from bot.store.tables import Address, Decision, Instance, Operation, SkillLock, SkillState
 
 
 class StillNeeded(Exception):
@@ -86,5 +86,5 @@ async def _keep_files(context: ProvisionerContext, instance_id: str) -> None:
 
 async def _forget(session: AsyncSession, instance_id: str) -> None:
     """Remove what the database holds of an instance that has no row."""
-    for table in (Operation, Decision):
+    for table in (Operation, Decision, SkillLock, SkillState):
         await session.execute(delete(table).where(table.instance_id == instance_id))

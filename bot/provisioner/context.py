@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 import httpx
@@ -14,16 +14,20 @@ from bot.nobody import NOBODY
 from bot.nudge import Nudge
 from bot.provisioner import disks
 from bot.provisioner.archive import Archive
-from bot.provisioner.containers import Containers
+from bot.provisioner.containers import Containers, Observed
 from bot.provisioner.egress import EgressSets
 from bot.provisioner.gateway import Gateway
 from bot.provisioner.openclaw import GatewayConfig, Owner
 from bot.provisioner.stacks import StackManager
 from bot.settings import Settings
+from bot.skills.sets import SkillSets
 from bot.store import Database
 from bot.store.tables import Instance, User
 from bot.users.plans import PLANS
-from infra.spec import InstanceSpec
+from infra.spec import InstanceSpec, skills_environment
+
+#: On an image: where its executable is that `security.installPolicy` runs.
+POLICY_LABEL = "zaki.install-policy"
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,32 @@ class ProvisionerContext:
     archive: Archive
     http: httpx.AsyncClient
     egress: EgressSets
+    #: What the plans' instances have from the beginning.
+    sets: SkillSets = field(default_factory=SkillSets)
+
+    @property
+    def skills_url(self) -> str | None:
+        """The mirror of skills as instances reach it; None: the operator wants none."""
+        if self.settings.skills_url is None:
+            return None
+        return f"http://{self.settings.effective_instances_listen(self.host.gateway)}/skills"
+
+    @property
+    def skills_environment(self) -> dict[str, str]:
+        """What a client of ClawHub's needs in an instance, also in one that was made before there were skills."""
+        return skills_environment(self.skills_url) if self.skills_url is not None else {}
 
     def gateway(self, instance: Instance) -> Gateway:
         """The admin side of an instance."""
         token = self.gateway_key.derive(instance.id, instance.credentials_epoch)
         return Gateway(self.http, str(instance.address), token)
 
-    def config(self, instance: Instance, user: User | None) -> GatewayConfig:
-        """What the instance's configuration is rendered from; `user` None: a member of the warm pool, nobody's."""
+    def config(self, instance: Instance, user: User | None, observed: Observed | None) -> GatewayConfig:
+        """What the instance's configuration is rendered from; `user` None: a member of the warm pool, nobody's.
+
+        `observed`: its container, which has its image's labels.
+        """
+        labels = observed.shape.labels if observed is not None and observed.shape is not None else {}
         listen = self.settings.effective_instances_listen(self.host.gateway)
         return GatewayConfig(
             owner=Owner(NOBODY, None, None) if user is None else Owner(user.telegram_id, user.call_name, user.timezone),
@@ -56,6 +78,8 @@ class ProvisionerContext:
             gateway_token=self.gateway_key.derive(instance.id, instance.credentials_epoch),
             front_url=f"http://{listen}",
             proxied=Egress(instance.egress) is Egress.LIST,
+            skills_url=self.skills_url,
+            install_policy=labels.get(POLICY_LABEL),
         )
 
     async def mount_disk(self, instance: Instance) -> None:
@@ -88,4 +112,5 @@ class ProvisionerContext:
             plan=plan.name,
             resolver=self.host.egress.resolver if self.host.egress is not None else None,
             proxy=self.egress.proxy(plan.name) if Egress(instance.egress) is Egress.LIST else None,
+            skills=self.skills_url,
         )

@@ -22,6 +22,7 @@ from bot.provisioner.decision import Action, Decision, Request, decide
 from bot.provisioner.facts import Sight
 from bot.provisioner.lease import lease
 from bot.provisioner.resting import Resting
+from bot.provisioner.skills import Installing, Recalling
 from bot.provisioner.sleep import NotWanted, WakeAdmission, can_hold, read_room
 from bot.provisioner.sleep.freezer import PausingFreezer
 from bot.provisioner.waking import Waking
@@ -64,7 +65,9 @@ class Reconciler:
         self._owner = owner
         self._missed = missed
         self._freezer = PausingFreezer(context.containers)
-        self._waking = Waking(context, self._freezer, admission, slots)
+        self._recalling = Recalling(context)
+        self._installing = Installing(context)
+        self._waking = Waking(context, self._freezer, admission, slots, self._recalling)
         self._resting = Resting(context, self._freezer)
 
     async def reconcile(self, instance_id: str, request: Request | None = None) -> None:
@@ -201,6 +204,7 @@ class Reconciler:
                         await self._resting.hold(work, decision)
                     await self._waking.wake(work, decision, observed)
                     if decision.action is Action.WARM:
+                        await self._bring_skills(sight)
                         await self._warm(work)
                 case Action.SLEEP:
                     await self._resting.sleep(work, decision, asked=asked)
@@ -218,6 +222,10 @@ class Reconciler:
                     await self._resting.archive(work, observed)
                 case Action.DELETE:
                     await self._resting.delete(work)
+                case Action.SKILLS:
+                    await self._bring_skills(sight)
+                case Action.RECALL:
+                    await self._recalling.carry_out(work, observed)
         except Refused as refused:
             if asked:
                 raise
@@ -245,6 +253,11 @@ class Reconciler:
             await session.execute(
                 update(Instance).where(Instance.id == instance_id).values(next_look_at=now() + seconds)
             )
+
+    async def _bring_skills(self, sight: Sight) -> None:
+        if sight.skills:
+            async with sight.work.operation(OperationKind.UPDATE):
+                await self._installing.carry_out(sight.work, sight.skills)
 
     async def _warm(self, work: Work) -> None:
         """Give a member of the pool its first turn, so that its person's own is not the slow one."""

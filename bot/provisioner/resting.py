@@ -34,6 +34,7 @@ from bot.store.tables import (
     News,
     Operation,
     OperationKind,
+    SkillState,
     Wanted,
     Wish,
 )
@@ -264,7 +265,7 @@ class Resting:
             await record.stage(Stage.DELETED, container=ContainerState.NONE)
         async with self._context.database.write() as session:
             await addresses.release(session, instance.id)
-            for table in (Operation, DecisionRow):
+            for table in (Operation, DecisionRow, SkillState):
                 await session.execute(delete(table).where(table.instance_id == instance.id))
             await locks.forget(session, instance.id)
             await session.execute(delete(Instance).where(Instance.id == instance.id))

@@ -21,6 +21,7 @@ from bot.provisioner.gateway import GatewayError
 from bot.provisioner.mending import mend
 from bot.provisioner.openclaw import CONFIG_FILE, OWNER_LISTS, USER_FILE, config_hash, render_config, render_user_file
 from bot.provisioner.operations import Recorder
+from bot.provisioner.skills import Recalling
 from bot.provisioner.sleep import AWAKE_BYTES, WakeAdmission
 from bot.provisioner.sleep.freezer import Freezer
 from bot.provisioner.work import InstanceBroken, InstanceStumbled, Work
@@ -50,9 +51,15 @@ class Waking:
     """Carries out the decision to wake an instance, or to start it anew."""
 
     def __init__(
-        self, context: ProvisionerContext, freezer: Freezer, admission: WakeAdmission, slots: asyncio.Semaphore
+        self,
+        context: ProvisionerContext,
+        freezer: Freezer,
+        admission: WakeAdmission,
+        slots: asyncio.Semaphore,
+        recalling: Recalling,
     ) -> None:
         """`slots`: how many gateways may start at a time, each of which fills a core."""
+        self._recalling = recalling
         self._context = context
         self._containers = context.containers
         self._freezer = freezer
@@ -97,6 +104,7 @@ class Waking:
             if restart:
                 await work.save(ready_at=None)
                 await self._containers.stop(instance.id)
+            await self._recalling.sweep(work)
             await self._run(work, record)
             await self._context.archive.forget(instance.id)
 
@@ -134,7 +142,7 @@ class Waking:
             and instance.ready_at is not None
             and instance.fenced_at is None
             and instance.resting_since is None
-            and instance.config_hash == config_hash(self._context.config(instance, work.user))
+            and instance.config_hash == config_hash(self._context.config(instance, work.user, observed))
         )
 
     def _is_declared(self, work: Work, observed: Observed | None) -> bool:
@@ -216,6 +224,7 @@ class Waking:
             await record.stage(Stage.STARTED, f"repairing: {reason}", **repairs)
             if pause:
                 raise InstanceStumbled(reason, pause)
+        await self._recalling.begin_anew(work)
         owed = work.user is not None and jobs.owed(instance, now())
         columns = {} if owed else jobs.AWAKE
         await record.stage(
@@ -325,11 +334,11 @@ class Waking:
     async def _configure(self, work: Work) -> bool:
         """Bring the configuration into the volume, or into the running gateway; true where that had to be stopped."""
         instance = work.instance
-        config = self._context.config(instance, work.user)
+        observed = await self._containers.observe(instance.id)
+        config = self._context.config(instance, work.user, observed)
         wanted = config_hash(config)
         if instance.config_hash == wanted:
             return False
-        observed = await self._containers.observe(instance.id)
         running = observed is not None and observed.state is ContainerState.RUNNING
         stopped = False
         existing = await self._containers.read_file(instance.id, USER_FILE)

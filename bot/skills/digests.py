@@ -13,13 +13,17 @@ CLIENT_FOLDERS = (".clawhub", ".clawdhub")
 _PUNCTUATION = "_-,;:!?.'\"()[]{}@*/\\&#%`^+<=>|~$"
 
 
-def tree_digest(hashes: Mapping[str, str]) -> str:
+def tree_digest(hashes: Mapping[str, str], folders: Iterable[str] = ()) -> str:
     """OpenClaw's `fileTreeSha256` of a folder, from the SHA-256 (hex) of each file by its path below the folder.
 
-    Source: `digestClawHubSkillTree` of openclaw 2026.9.6. Folders are entries too, so an empty one would count;
-    archives that Zaki serves have none.
+    Source: `digestClawHubSkillTree` of openclaw 2026.9.6. Folders are entries too, so an empty one counts and has to be
+    among `folders`; archives that Zaki serves have none.
     """
     root: dict[str, Any] = {}
+    for path in folders:
+        folder = root
+        for part in path.split("/"):
+            folder = folder.setdefault(part, {})
     for path, sha256 in hashes.items():
         *folders, name = path.split("/")
         folder = root

@@ -1,9 +1,10 @@
 """The tables, one schema for SQLite and PostgreSQL.
 
 Times are Unix times in seconds (float, UTC). The front alone writes `users`, `invites`, `counters`, `inbox`, `wishes`,
-`outbox`, `seen_files`, `usage`, `usage_days`, `skills` and `skill_versions`; the provisioner alone writes `instances`,
-`addresses`, `operations` and `decisions`, and adds `announcements`, which the front marks as told; both append to
-`timeline` and `audit`, and write `skill_locks`; operators' commands write `skill_rules` and `skill_recalls` too.
+`outbox`, `seen_files`, `usage`, `usage_days`, `skills`, `skill_versions`, `skill_wishes`, `skill_people`,
+`skill_interests` and `skill_progress`; the provisioner alone writes `instances`, `addresses`, `operations`, `decisions`
+and `skill_states`, and adds `announcements`, which the front marks as told; both append to `timeline` and `audit`, and
+write `skill_locks`; operators' commands write `skill_rules`, `skill_recalls` and `skill_wishes` too.
 """
 
 from __future__ import annotations
@@ -334,6 +335,13 @@ class News(StrEnum):
     LATE_JOB = "late_job"  #: `{"name": str, "due_at": Unix time}`
     DISK = "disk"  #: `{"percent": int, "of": "space" or "files"}`
     DELETED = "deleted"  #: `{"removed": [one line each]}`
+    #: Of a skill: `{"owner", "slug", "version": str or None, "says": one sentence}`, and with `skill.asks` also
+    #: `{"asks": lists by kind}`; `version` is the one that the news is about.
+    SKILL_INSTALLED = "skill.installed"
+    SKILL_UPDATED = "skill.updated"
+    SKILL_FAILED = "skill.failed"
+    SKILL_ASKS = "skill.asks"
+    SKILL_RECALLED = "skill.recalled"
 
 
 class Announcement(Base):
@@ -618,3 +626,123 @@ class SkillLock(Base):
     #: Since when it has to be removed there, and by which recall; None: it may stay.
     remove_since: Mapped[float | None]
     recall_id: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class SkillWanted(StrEnum):
+    """Whether a person's instance should have a skill."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+
+
+class SkillPolicy(StrEnum):
+    """Which newer versions of a skill come by themselves."""
+
+    PIN = "pin"  #: none
+    PATCH = "patch"  #: those that only mend: of 1.2.3 any 1.2.x
+    LATEST = "latest"
+
+
+class SkillSource(StrEnum):
+    """Who asked for a skill."""
+
+    PLAN = "plan"
+    ONBOARDING = "onboarding"
+    PERSON = "person"
+    OPERATOR = "operator"
+
+
+class SkillWish(Base):
+    """What the front, or an operator's command, wants of a skill for a person; untrusted for the provisioner."""
+
+    __tablename__ = "skill_wishes"
+
+    user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
+    slug: Mapped[str] = mapped_column(String(64), primary_key=True)
+    wanted: Mapped[SkillWanted] = mapped_column(String(8), default=SkillWanted.PRESENT)
+    policy: Mapped[SkillPolicy] = mapped_column(String(8), default=SkillPolicy.PATCH)
+    #: Exactly this version; None: the newest that passed.
+    version: Mapped[str | None] = mapped_column(String(64))
+    #: The version whose new needs the person agreed to; None: to none.
+    approved: Mapped[str | None] = mapped_column(String(64))
+    source: Mapped[SkillSource] = mapped_column(String(12))
+    asked_at: Mapped[float]
+
+
+class SkillStatus(StrEnum):
+    """How far the wish for a skill is met."""
+
+    INSTALLING = "installing"
+    INSTALLED = "installed"
+    REMOVING = "removing"
+    FAILED = "failed"
+    ASKS = "asks"  #: an update needs what the version before did not, and waits for the person
+
+
+class SkillState(Base):
+    """How a skill stands in an instance; a row less is a skill that it neither has nor should have."""
+
+    __tablename__ = "skill_states"
+
+    instance_id: Mapped[str] = mapped_column(String(12), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
+    slug: Mapped[str] = mapped_column(String(64), primary_key=True)
+    state: Mapped[SkillStatus] = mapped_column(String(12))
+    #: The version that is there; None: none.
+    version: Mapped[str | None] = mapped_column(String(64))
+    #: The version that waits for the person, or could not be installed.
+    offered: Mapped[str | None] = mapped_column(String(64))
+    #: What that one needs and the installed one does not, by kind as in `skill_versions.needs`.
+    asks: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    #: One sentence for the person; empty: all is well.
+    detail: Mapped[str] = mapped_column(Text, default="")
+    updated_at: Mapped[float]
+
+
+class SkillPerson(Base):
+    """What a person chose about skills; a row less is somebody who was not asked yet."""
+
+    __tablename__ = "skill_people"
+    __table_args__ = (
+        Index(
+            "skill_people_offers",
+            "offer_at",
+            sqlite_where=text("offer_at IS NOT NULL"),
+            postgresql_where=text("offer_at IS NOT NULL"),
+        ),
+    )
+
+    telegram_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    #: When they are offered sets of skills; None: they were, or looked for themselves.
+    offer_at: Mapped[float | None]
+    #: Whether suggestions may be made from what they write; nobody's are unless they say so.
+    from_messages: Mapped[bool] = mapped_column(default=False)
+
+
+class SkillInterest(Base):
+    """A need that somebody wrote about who lets us look; nothing of what they wrote is in it."""
+
+    __tablename__ = "skill_interests"
+
+    telegram_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    #: The key of a set.
+    need: Mapped[str] = mapped_column(String(24), primary_key=True)
+    last_at: Mapped[float]
+
+
+class SkillProgress(Base):
+    """A message in a chat that says how far a skill is, and is edited until it is there or gone."""
+
+    __tablename__ = "skill_progress"
+
+    telegram_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
+    slug: Mapped[str] = mapped_column(String(64), primary_key=True)
+    #: Telegram's; several skills may be in one message.
+    message_id: Mapped[int] = mapped_column(BigInteger)
+    #: Which :class:`SkillStatus` it shows; `waiting` before any, `gone` at the end of a removal.
+    shown: Mapped[str] = mapped_column(String(12))
+    #: One sentence beside it, where something went wrong.
+    detail: Mapped[str] = mapped_column(Text, default="")
+    since: Mapped[float]

@@ -11,9 +11,10 @@ from sqlalchemy import select
 from bot.front.skills import answers
 from bot.front.skills.errors import Unavailable
 from bot.front.skills.mirror import Mirror
-from bot.skills import locks, rules
+from bot.front.skills.standing import unwanted
+from bot.skills import locks
 from bot.skills.names import BadName, SkillName, skill_name
-from bot.store.tables import Skill, SkillRecall, SkillVerdict, SkillVersion
+from bot.store.tables import Skill, SkillVerdict, SkillVersion
 
 #: What is said beside an answer of the store's.
 AWAY = "ClawHub does not answer; these are the skills that Zaki has kept."
@@ -87,29 +88,14 @@ class Listing:
         return {**answer, field: [item for item in rows[:_MOST] if item.get("source") in (None, "clawhub")]}
 
     async def _unwanted(self, names: Iterable[SkillName]) -> set[SkillName]:
-        """Those of which no version may be installed, as far as that is known without fetching one."""
-        names = set(names)
-        slugs = {name.slug for name in names}
-        recalled = select(SkillRecall.owner, SkillRecall.slug).where(
-            SkillRecall.slug.in_(slugs), SkillRecall.version.is_(None), SkillRecall.lifted_at.is_(None)
-        )
-        versions = select(SkillVersion.owner, SkillVersion.slug, SkillVersion.verdict).where(
-            SkillVersion.slug.in_(slugs)
-        )
         async with self._mirror.database.read() as session:
-            unwanted = {SkillName(owner, slug) for owner, slug in await session.execute(recalled)}
-            made = await rules.all_rules(session)
-            verdicts: dict[SkillName, set[str]] = {}
-            for owner, slug, verdict in await session.execute(versions):
-                verdicts.setdefault(SkillName(owner, slug), set()).add(verdict)
-        unwanted |= {name for name in names if rules.denied(made, name)}
-        return unwanted | {name for name, found in verdicts.items() if SkillVerdict.PASSED not in found}
+            return await unwanted(session, names)
 
     async def _wanted(self, items: Iterable[dict[str, Any]]) -> list[tuple[SkillName | None, dict[str, Any]]]:
         """Rows of the registry's that somebody might install, with the skill that each is about."""
         named = [(_name_of(item), item) for item in items]
-        unwanted = await self._unwanted(name for name, _ in named if name is not None)
-        return [(name, item) for name, item in named if name not in unwanted]
+        never = await self._unwanted(name for name, _ in named if name is not None)
+        return [(name, item) for name, item in named if name not in never]
 
     async def _kept(self, score: Callable[[Skill], float]) -> Sequence[tuple[float, Skill]]:
         """Skills of which a version can be served without the registry, the best first."""
@@ -121,8 +107,8 @@ class Listing:
         )
         async with self._mirror.database.read() as session:
             found = list(await session.scalars(query))
-        unwanted = await self._unwanted(SkillName(skill.owner, skill.slug) for skill in found)
-        scored = [(score(skill), skill) for skill in found if SkillName(skill.owner, skill.slug) not in unwanted]
+        never = await self._unwanted(SkillName(skill.owner, skill.slug) for skill in found)
+        scored = [(score(skill), skill) for skill in found if SkillName(skill.owner, skill.slug) not in never]
         return sorted((one for one in scored if one[0] > 0), key=lambda one: (-one[0], one[1].slug))
 
     async def _used(self) -> dict[tuple[str, str], int]:

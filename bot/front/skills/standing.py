@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -72,6 +73,23 @@ async def standing(session: AsyncSession, reference: Reference) -> Standing:
     name = reference.name
     row = await session.get(SkillVersion, (name.owner, name.slug, reference.version))
     return Standing(reference, row, await recalls.in_force(session, reference), await rules.ruling(session, reference))
+
+
+async def unwanted(session: AsyncSession, names: Iterable[SkillName]) -> set[SkillName]:
+    """Those of which no version may be installed, as far as that is known without fetching one."""
+    names = set(names)
+    slugs = {name.slug for name in names}
+    recalled = select(SkillRecall.owner, SkillRecall.slug).where(
+        SkillRecall.slug.in_(slugs), SkillRecall.version.is_(None), SkillRecall.lifted_at.is_(None)
+    )
+    versions = select(SkillVersion.owner, SkillVersion.slug, SkillVersion.verdict).where(SkillVersion.slug.in_(slugs))
+    found = {SkillName(owner, slug) for owner, slug in await session.execute(recalled)}
+    made = await rules.all_rules(session)
+    verdicts: dict[SkillName, set[str]] = {}
+    for owner, slug, verdict in await session.execute(versions):
+        verdicts.setdefault(SkillName(owner, slug), set()).add(verdict)
+    found |= {name for name in names if rules.denied(made, name)}
+    return found | {name for name, all_of_it in verdicts.items() if SkillVerdict.PASSED not in all_of_it}
 
 
 async def trusted_names(session: AsyncSession, beside: SkillName) -> set[SkillName]:

@@ -9,6 +9,7 @@ import structlog
 
 from bot.front.skills.errors import SkillError
 from bot.front.skills.mirror import Mirror
+from bot.front.skills.renewing import look_for_newer
 
 _log = structlog.get_logger(__name__)
 
@@ -35,3 +36,4 @@ async def watch(mirror: Mirror) -> None:
                 instances=change.instances,
                 recalled=change.recalled is not None,
             )
+        await look_for_newer(mirror)

@@ -17,6 +17,7 @@ from bot.front.context import FrontContext
 from bot.front.inbox import Inbox
 from bot.front.outbox import Outbox
 from bot.front.router import Router
+from bot.front.skills import Mirror
 from bot.front.telegram import TelegramApi
 from bot.provisioner.lease import LeaseHeld
 from bot.settings import Settings
@@ -194,7 +195,7 @@ async def test_a_running_service_ends_the_deletion_and_the_receipt_is_the_operat
 ) -> None:
     provisioner.busy = True
     outbox = Outbox(context, TelegramApi(context))
-    router = Router(context, outbox, grace=0.0)
+    router = Router(context, outbox, Mirror(context.settings, context.database, context.http), grace=0.0)
     running = asyncio.create_task(router.run())
 
     async def remove_once_it_is_wished() -> None:

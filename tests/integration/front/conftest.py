@@ -23,6 +23,7 @@ from bot.front.delivery import Delivery
 from bot.front.inbox import Inbox
 from bot.front.outbox import Outbox
 from bot.front.router import Router
+from bot.front.skills import Mirror
 from bot.front.telegram import TelegramApi
 from bot.front.updates import read_update
 from bot.nudge import Topic
@@ -207,7 +208,8 @@ class Side:
 async def running_side(context: FrontContext, port: int, **options: Any) -> AsyncIterator[Side]:
     """Inbox and router, stopped at the end as `kill` would: whatever is under way is cut off."""
     outbox = Outbox(context, TelegramApi(context))
-    router = Router(context, outbox, delivery=Delivery(context.key, port), grace=0.0, **options)
+    mirror = Mirror(context.settings, context.database, context.http)
+    router = Router(context, outbox, mirror, delivery=Delivery(context.key, port), grace=0.0, **options)
     side = Side(context, Inbox(context, router.wake), router)
     task = asyncio.create_task(router.run())
     try:
@@ -216,6 +218,7 @@ async def running_side(context: FrontContext, port: int, **options: Any) -> Asyn
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await router.close()
+        await mirror.close()
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from bot.provisioner.decision import Action, Decision
 from bot.provisioner.egress import EgressSets
 from bot.provisioner.jobs import Job
 from bot.provisioner.resting import Resting
+from bot.provisioner.skills import Recalling
 from bot.provisioner.sleep import WakeAdmission
 from bot.provisioner.sleep.freezer import Freezer
 from bot.provisioner.stacks import StackManager
@@ -114,7 +115,7 @@ async def context(
 
 def waking(context: ProvisionerContext, machine: Machine) -> Waking:
     freezer, admission = cast(Freezer, machine), cast(WakeAdmission, machine)
-    return Waking(context, freezer, admission, asyncio.Semaphore(1))
+    return Waking(context, freezer, admission, asyncio.Semaphore(1), Recalling(context))
 
 
 async def work(context: ProvisionerContext) -> Work:
