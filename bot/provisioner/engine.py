@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from pulumi.automation import CommandResult, PulumiCommand
 from pulumi.automation.errors import create_command_error
+from pulumi.runtime._grpc_settings import _GRPC_CHANNEL_OPTIONS
 from semver import VersionInfo
 
 from bot.toolchain import Toolchain
@@ -22,6 +23,11 @@ _PASSED_ON = (
     *("HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSH_AUTH_SOCK", "XDG_RUNTIME_DIR"),
     *("DOCKER_HOST", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "DOCKER_CONFIG", "DOCKER_CONTEXT"),
 )
+
+# Unless told otherwise, gRPC shares the state of a connection among a process's channels to one address. Ports come
+# round: a channel of an engine that is gone, waiting to try again, made a new engine there unreachable at once
+# ("Resource monitor has terminated").
+_GRPC_CHANNEL_OPTIONS.append(("grpc.use_local_subchannel_pool", 1))
 
 
 class EngineStopped(Exception):
