@@ -20,6 +20,7 @@ from bot.cli.output import print_json, stdout
 from bot.toolchain import Toolchain, read_pins
 
 if TYPE_CHECKING:
+    from bot.hostfacts import HostFacts
     from bot.provisioner.leftovers import Found
     from bot.settings import Settings
 
@@ -34,6 +35,11 @@ SLEEPER = GIB
 #: Debian 12's; older ones lack what the Docker plugin asks for.
 LEAST_DOCKER = (20, 10)
 SETUP = "Run scripts/setup."
+STACK = "What the host's stack made"
+#: The host's own program that loads the firewall and looks at it.
+FIREWALL = Path("/usr/local/lib/zaki/firewall")
+#: Where the steps of a host's stack keep what they did.
+STEPS = Path("/var/lib/zaki/steps")
 #: Seconds that a program or the Docker daemon may take to answer.
 PATIENCE = 10.0
 
@@ -84,7 +90,8 @@ async def run_checks(settings: Settings | None = None) -> list[Check]:
     """
     pins = read_pins()
     tools = Toolchain.from_pins(pins)
-    image = (settings.image or _declared_image(settings) if settings else None) or tools.image_tag
+    host = _declared(settings) if settings else None
+    image = (settings.image if settings else None) or (host.image if host else None) or tools.image_tag
     uv, restic, engine, docker = await asyncio.gather(
         _output(_uv(tools, pins), "--version"),
         _output(Path("restic"), "version"),
@@ -99,6 +106,8 @@ async def run_checks(settings: Settings | None = None) -> list[Check]:
         limits_check(docker),
         live_restore_check(docker),
         bridge_check(_number("net/bridge/bridge-nf-call-iptables")),
+        firewall_check(*await _firewall(settings)),
+        *await _stack(),
         engine_check(engine, tools.engine_version),
         program_check("Python language host", tools.pulumi_bin / "pulumi-language-python", ""),
         program_check(
@@ -113,6 +122,7 @@ async def run_checks(settings: Settings | None = None) -> list[Check]:
         uid_check(_owner(1000)),
         swap_check(memory.get("SwapTotal", 0), memory.get("MemTotal", 0)),
         memory_check(memory.get("MemAvailable", 0)),
+        *([volumes_check(host.volumes)] if host else []),
         *(disk_check(folder, free) for folder, free in _disks(settings, tools, docker)),
     ]
 
@@ -178,6 +188,27 @@ def bridge_check(value: int | None) -> Check:
     found = "filtered" if ok else "not filtered: instances could reach one another"
     cure = "" if ok else f"{SETUP} It loads br_netfilter and sets net.bridge.bridge-nf-call-iptables=1."
     return Check("Traffic between containers", ok, found, cure)
+
+
+def stack_check(drift: Mapping[str, Sequence[str]]) -> Check:
+    """What the host's stack made; `drift` is what is not any more as its steps left it, by the step's name."""
+    if not drift:
+        return Check(STACK, True, "as it was declared")
+    found = "; ".join(f"{step}: {what}" for step, lines in sorted(drift.items()) for what in lines)
+    return Check(STACK, False, found, "Run `zaki host up` where this host is declared, and see who changed it.")
+
+
+def firewall_check(declared: bool, intact: bool | None) -> Check:
+    """The firewall of instances; `intact` None: only root can tell."""
+    name = "Firewall of instances"
+    if not declared:
+        cure = "Set zaki:firewall and run `zaki host up`, or run nothing that trusts the network of this machine."
+        found = "none: instances reach all that this machine reaches"
+        return Check(name, False, found, cure, warning=True)
+    if intact is None:
+        return Check(name, True, "declared; root can tell whether it is loaded")
+    cure = "" if intact else "Run 'systemctl reload zaki-firewall.service' as root, and see who changed it."
+    return Check(name, intact, "loaded" if intact else "changed, or gone", cure)
 
 
 def engine_check(found: str, wanted: str) -> Check:
@@ -250,6 +281,14 @@ def disk_check(folder: Path, free: int) -> Check:
     return Check("Disk", ok, f"{_size(free)} free at {folder}", cure, warning=True)
 
 
+def volumes_check(volumes: Path | None) -> Check:
+    """A limit of each instance's volume; `volumes` is the folder of their disks."""
+    if volumes is not None:
+        return Check("Volumes", True, f"limited, in {volumes}")
+    cure = "Name a folder as zaki:volumes in the host's stack and run `zaki host up` as root."
+    return Check("Volumes", False, "without a limit: an instance can fill the host's disk", cure, warning=True)
+
+
 def leftovers_checks(found: Found) -> list[Check]:
     """Nothing that a crash left behind: one check that says so, or one for each thing that is there."""
     checks = [Check("Leftovers", False, thing.what, thing.cure, warning=True) for thing in found.leftovers]
@@ -274,13 +313,13 @@ def _size(count: int) -> str:
     return f"{count / GIB:.1f} GiB"
 
 
-def _declared_image(settings: Settings) -> str | None:
-    """The image of new instances, where this host was declared."""
+def _declared(settings: Settings) -> HostFacts | None:
+    """What is declared of this host, where it is."""
     from bot.hostfacts import HostFacts, host_file
     from bot.settings import SettingsError
 
     try:
-        return HostFacts.read(host_file(settings)).image
+        return HostFacts.read(host_file(settings))
     except SettingsError:
         return None
 
@@ -339,6 +378,39 @@ async def _output(program: Path, argument: str) -> str:
         await process.wait()
         return ""
     return output.decode().strip() if process.returncode == 0 else ""
+
+
+async def _firewall(settings: Settings | None) -> tuple[bool, bool | None]:
+    """Whether this host was declared with a firewall, and whether that is loaded as it was."""
+    from bot.hostfacts import HostFacts, host_file
+    from bot.settings import SettingsError
+
+    try:
+        declared = settings is not None and HostFacts.read(host_file(settings)).egress is not None
+    except SettingsError:
+        declared = False
+    if not declared or os.geteuid() != 0:
+        return declared, None
+    process = await asyncio.create_subprocess_exec(FIREWALL, "status", stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
+    try:
+        return True, await asyncio.wait_for(process.wait(), PATIENCE) == 0
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return True, False
+
+
+async def _stack() -> list[Check]:
+    """What the steps of the host's stack find changed; nothing where there are none, or where only root can tell."""
+    from infra.look import HostTrouble, look
+
+    if os.geteuid() != 0 or _here(str(STEPS)) is None:
+        return []
+    try:
+        state = await asyncio.to_thread(look, None)
+    except HostTrouble as error:
+        return [Check(STACK, False, "nobody can tell", str(error), warning=True)]
+    return [stack_check(state.drift)]
 
 
 async def _docker(image: str) -> DockerFacts:

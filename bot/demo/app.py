@@ -1,4 +1,4 @@
-"""The demo's life: host stack, simulator, service, and a rest for its instances at the end."""
+"""The demo's life: host stack, simulator, registry of skills, service, and a rest for its instances at the end."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from bot.listeners import listen
 from bot.provisioner.single import provisioning
 from bot.serve import Service
 from bot.settings import Settings
+from bot.standins import serving
+from bot.standins.registry import Registry, registry_app, samples
 from bot.standins.telegram import SimulatorClient, SimulatorConfig, create_app, running
 from bot.store import Database, now
 from bot.store.tables import InboxStatus, InboxUpdate, User, Wanted, Wish
@@ -57,8 +59,12 @@ async def running_demo(state: Path, port: int, tell: Tell, pool: int | None = No
         tell("starting the simulator and the service")
         token = new_token()
         simulator = create_app(SimulatorConfig(token=token))
-        async with running(simulator, "127.0.0.1", port) as page, SimulatorClient(page) as people:
-            settings = demo_settings(state, page, token, host, pool)
+        async with (
+            running(simulator, "127.0.0.1", port) as page,
+            serving.running(registry_app(Registry(samples()))) as registry,
+            SimulatorClient(page) as people,
+        ):
+            settings = demo_settings(state, page, token, host, pool, registry)
             await _prepare(settings)
             service = Service(settings)
             await service.startup()

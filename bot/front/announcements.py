@@ -13,6 +13,7 @@ from bot.front.callbacks import Press
 from bot.front.context import FrontContext
 from bot.front.inbox import DATABASE_ERRORS, reason
 from bot.front.outbox import Outbox
+from bot.front.skillchat import SkillNews
 from bot.front.talk import Button, Talk, escape
 from bot.nudge import Topic
 from bot.store import now
@@ -44,6 +45,16 @@ _REST = {
 }
 _LATE = "⏰ A job of your assistant runs late: {job}."
 _LATE_JOBS = "⏰ Some jobs of your assistant run late:\n{jobs}"
+_DISK = {
+    "warning": (
+        "💾 Your assistant's storage is {percent} % full{files}. "
+        "Ask it to delete what you do not need any more: once it is full, it can keep nothing new."
+    ),
+    "full": (
+        "💾 Your assistant's storage is full{files}, so it can keep nothing new and may stop answering. "
+        "Ask it to delete what you do not need any more."
+    ),
+}
 _KEPT = "☀️ Your assistant stays awake until {when}."
 
 _NEWS = Announcement.news != News.DELETED
@@ -61,6 +72,7 @@ class Announcer:
         self._nudge = context.nudge
         self._outbox = outbox
         self._talk = Talk(context, outbox)
+        self._skills = SkillNews(context.settings, context.database, outbox, self._talk)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -83,6 +95,8 @@ class Announcer:
             async with self._database.write() as session:
                 await self._tell(session, telegram_id)
             self._outbox.ring()
+        # After the news, which say more than what is found now.
+        await self._skills.look()
 
     async def _tell(self, session: AsyncSession, telegram_id: int) -> None:
         user = await people.find(session, telegram_id)
@@ -98,9 +112,13 @@ class Announcer:
         wish = await session.get(Wish, user.id)
         if user.status != UserStatus.ACTIVE or wish is None or wish.wanted == Wanted.ABSENT:
             return
+        await self._skills.tell(session, user, news)
         late = [one.detail for one in news if one.news == News.LATE_JOB]
         if late:
             await self._talk.say(session, telegram_id, _late_text(user, late))
+        disk = [one.detail for one in news if one.news == News.DISK]
+        if disk:
+            await self._talk.say(session, telegram_id, _disk_text(disk[-1]))
         rest = [one.detail for one in news if one.news == News.LONG_SLEEP]
         resting = select(Instance.resting_since).where(Instance.user_id == user.id)
         # Whoever wrote since then has an instance that is up again.
@@ -131,6 +149,13 @@ async def keep_awake(session: AsyncSession, talk: Talk, user: User, message_id: 
 def _rest_text(user: User, detail: dict[str, Any]) -> str:
     when = _moment(user, detail.get("at"))
     return _REST["archived" if detail.get("rest") == "archived" else "stopped"].format(when=f" {when}" if when else "")
+
+
+def _disk_text(detail: dict[str, Any]) -> str:
+    percent = detail.get("percent")
+    full = not isinstance(percent, int) or percent >= 100
+    files = " (it has too many files)" if detail.get("of") == "files" else ""
+    return _DISK["full" if full else "warning"].format(percent=percent, files=files)
 
 
 def _late_text(user: User, details: Sequence[dict[str, Any]]) -> str:

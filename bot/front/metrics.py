@@ -51,6 +51,11 @@ MODEL_BREAKER_OPEN = Gauge(
     "zaki_model_breaker_open", "1 while the model's circuit breaker refuses calls.", registry=REGISTRY
 )
 
+#: `status`: the HTTP status that the instance got.
+SKILL_REQUESTS = Counter("zaki_skill_requests", "Requests of instances at /skills.", ["status"], registry=REGISTRY)
+SKILL_DOWNLOADS = Counter("zaki_skill_downloads", "Archives that were asked of the registry.", registry=REGISTRY)
+SKILL_RECALLS = Counter("zaki_skill_recalls", "Skills that were recalled in this process.", registry=REGISTRY)
+
 #: `state`: the container's state as last seen.
 INSTANCES = Gauge("zaki_instances", "Instances, by the state of their container.", ["state"], registry=REGISTRY)
 

@@ -8,7 +8,6 @@ from bot.provisioner.containers import Observed
 from bot.provisioner.shape import Shape
 from bot.store.tables import ContainerState
 from infra.spec import (
-    ENVIRONMENT,
     HOME,
     INSTANCE_LABEL,
     PIDS_LABEL,
@@ -48,7 +47,7 @@ def _identity(shape: Shape, spec: InstanceSpec, *, live: bool) -> Iterator[str]:
     if shape.user != USER:
         yield f"It runs as the user {shape.user or 'root'}, not {USER}."
     # No hand changes it, a newer program does; and that is no reason to cut anybody off.
-    if not live and (lost := sorted(set(ENVIRONMENT) - shape.environment)):
+    if not live and (lost := sorted(set(spec.environment) - shape.environment)):
         yield f"Its environment lacks {lost[0].partition('=')[0]}."
     if (wanted := {("volume", spec.id, HOME)}) != shape.mounts:
         other = sorted(shape.mounts ^ wanted)[0]

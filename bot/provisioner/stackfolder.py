@@ -17,7 +17,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 import infra.program
-from infra.spec import PROJECT
+from infra.configuration import PROJECT
 
 _CONTAINER = "docker:index/container:Container"
 _NETWORK = "docker:index/network:Network"

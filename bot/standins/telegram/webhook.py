@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -25,7 +26,12 @@ class WebhookSettings:
     secret_token: str = ""
     max_connections: int = 40
     ip_address: str | None = None
-    has_custom_certificate: bool = False
+    #: PEM of what signed the server's certificate; None: whom everybody trusts.
+    certificate: str | None = None
+
+    def verification(self) -> ssl.SSLContext | bool:
+        """Whom an HTTPS server is trusted by; raises `ssl.SSLError` where the certificate is none."""
+        return True if self.certificate is None else ssl.create_default_context(cadata=self.certificate)
 
 
 class Webhook:
@@ -53,11 +59,12 @@ class Webhook:
         self._slots = asyncio.Semaphore(1)
 
     async def set(self, settings: WebhookSettings) -> None:
-        """Deliver there from now on."""
+        """Deliver there from now on; raises `ssl.SSLError` where the certificate is none, and changes nothing."""
+        verification = settings.verification()
         await self.remove()
         self.settings = settings
         self._slots = asyncio.Semaphore(settings.max_connections)
-        self._client = httpx.AsyncClient(timeout=self._config.webhook_timeout, trust_env=False)
+        self._client = httpx.AsyncClient(timeout=self._config.webhook_timeout, trust_env=False, verify=verification)
         self._feeder = asyncio.get_running_loop().create_task(self._feed(settings))
 
     async def remove(self) -> None:

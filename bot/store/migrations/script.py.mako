@@ -1,4 +1,7 @@
-"""${message}"""
+"""${message}
+
+A revision only adds: the release before must be able to work with it (see bot/store/revisions.py).
+"""
 
 from __future__ import annotations
 

@@ -100,6 +100,30 @@ async def test_a_late_job_is_told_once_in_the_persons_time(database: Database, a
 
 
 @pytest.mark.usefixtures("ada")
+@pytest.mark.parametrize(
+    ("detail", "text"),
+    [
+        ({"percent": 80, "of": "space"}, "storage is 80 % full. Ask it to delete"),
+        ({"percent": 80, "of": "files"}, "storage is 80 % full (it has too many files). Ask it"),
+        ({"percent": 100, "of": "space"}, "storage is full, so it can keep nothing new"),
+        ({"percent": 100, "of": "files"}, "storage is full (it has too many files), so it can keep nothing new"),
+        ({}, "storage is full, so"),
+    ],
+)
+async def test_a_disk_that_fills_up_is_told_once(
+    database: Database, announcer: Announcer, detail: dict[str, Any], text: str
+) -> None:
+    # Of two that came together the later one counts.
+    await _announce(database, News.DISK, {"percent": 80, "of": "space"})
+    await _announce(database, News.DISK, detail)
+    await announcer.look()
+    await announcer.look()
+    (said,) = await _said(database)
+    assert text in said["text"]
+    assert await _untold(database) == 0
+
+
+@pytest.mark.usefixtures("ada")
 async def test_many_late_jobs_are_one_message(database: Database, announcer: Announcer) -> None:
     for number in range(13):
         await _announce(database, News.LATE_JOB, {"name": f"job {number}", "due_at": now() - 60})

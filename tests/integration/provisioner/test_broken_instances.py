@@ -18,6 +18,7 @@ from bot.provisioner import waking
 from bot.provisioner.archive import Archive
 from bot.provisioner.containers import Containers, FileInVolume, Observed
 from bot.provisioner.context import ProvisionerContext
+from bot.provisioner.egress import EgressSets
 from bot.provisioner.lease import new_owner
 from bot.provisioner.openclaw import CONFIG_FILE
 from bot.provisioner.reconcile import InstanceBroken, Reconciler
@@ -131,6 +132,7 @@ async def reconciler(
             stacks=cast(StackManager, world),
             archive=Archive(settings.state, ArchiveKey(b"a" * 32), cast(Containers, world)),
             http=http,
+            egress=EgressSets(None),
         )
 
         async def nobody(_besides: str) -> int:

@@ -195,3 +195,42 @@ async def test_an_address_of_nobody_is_told(settings: Settings, database: Databa
 async def test_an_operation_on_what_is_gone_is_told(settings: Settings, database: Database) -> None:
     await add(database, Operation(instance_id=ID, kind=OperationKind.CREATE, started_at=now()))
     assert "zaki doctor --fix" in await found(settings)
+
+
+async def test_a_disk_of_nobody_may_hold_files_and_a_half_made_one_does_not(
+    settings: Settings, database: Database, tmp_path: Path
+) -> None:
+    volumes = declare_host(settings, tmp_path)
+    (volumes / f"{ID}.img").touch()
+    (volumes / ID).mkdir()
+    (volumes / f".{OTHER}.draft").touch()
+    (volumes / "lost+found").mkdir()
+    told = await found(settings)
+    assert f"the disk of {ID} belongs to no instance" in told
+    assert f"zaki instance adopt {ID}" in told
+    kinds = {thing.subject: thing.kind for thing in (await find_leftovers(settings)).leftovers}
+    assert kinds == {ID: Kind.STRANGER, OTHER: Kind.SHELL}
+    await add(database, instance(volumes=str(volumes)), instance(OTHER))
+    assert await found(settings) == ""
+
+
+async def test_a_disk_that_is_gone_is_told(settings: Settings, database: Database, tmp_path: Path) -> None:
+    volumes = declare_host(settings, tmp_path)
+    stack(settings)
+    await add(database, instance(declared_hash="0", volumes=str(volumes)))
+    [lost] = (await find_leftovers(settings)).leftovers
+    assert (lost.kind, lost.what) == (Kind.LOST, f"the disk of {ID} is gone")
+    assert f"{volumes}/{ID}.img" in lost.cure
+    (volumes / f"{ID}.img").touch()
+    assert await found(settings) == ""
+
+
+def declare_host(settings: Settings, folder: Path) -> Path:
+    """A host with a folder of disks; the folder."""
+    volumes = folder / "volumes"
+    volumes.mkdir()
+    settings.state.mkdir(parents=True, exist_ok=True)
+    facts = {"network": "n", "bridge": "n", "subnet": "10.9.0.0/24", "gateway": "10.9.0.1", "volumes": str(volumes)}
+    more = {"docker_range": "10.9.0.128/25", "image": "sha256:0", "runtime": "runc"}
+    (settings.state / "host.json").write_text(json.dumps(facts | more))
+    return volumes

@@ -316,3 +316,47 @@ def test_every_situation_has_an_action_or_a_time_to_look_again(
     if decision.action is Action.NOTHING:
         assert decision.look_at is not None
         assert NOW < decision.look_at <= NOW + LOOK_ANYWAY
+
+
+@pytest.mark.parametrize("found", [facts(), asleep(NOW - 3600), stopped(NOW - 3600)])
+def test_a_recall_comes_before_everything_but_a_deletion(found: Facts) -> None:
+    recalled = replace(found, recalled=True, pending=True)
+    assert decide(recalled).action is Action.RECALL
+    assert decide(replace(recalled, wish=wish(wanted=Wanted.STOPPED))).action is Action.RECALL
+    assert decide(replace(recalled, wish=wish(wanted=Wanted.ABSENT))).action is Action.DELETE
+
+
+def test_an_archived_one_loses_what_was_recalled_when_it_wakes() -> None:
+    row = instance(resting_since=NOW - 9e6, ready_at=None, container=ContainerState.NONE, archive="a" * 64)
+    row.declared_hash = None
+    found = facts(row, container=ContainerState.NONE, last_word=NOW - 9e6, recalled=True)
+    assert decide(found).action is Action.NOTHING
+    assert decide(replace(found, pending=True)).action is Action.WAKE
+
+
+def test_a_member_of_the_pool_with_a_recalled_skill_is_deleted() -> None:
+    row = instance(user_id=None, warmed_at=NOW - 60, container=ContainerState.PAUSED, ready_at=None)
+    member = Facts(NOW, row, None, PLAN, ContainerState.PAUSED)
+    assert decide(member).action is Action.NOTHING
+    assert decide(replace(member, recalled=True)).action is Action.DELETE
+
+
+def test_what_a_person_wants_of_skills_is_done_at_once_and_wakes() -> None:
+    wanted = facts(skills=True, skills_urgent=True)
+    assert decide(wanted).action is Action.SKILLS
+    assert decide(replace(wanted, pending=True)).action is Action.NOTHING
+    assert decide(replace(asleep(NOW - 3600), skills=True, skills_urgent=True)).action is Action.WAKE
+
+
+def test_other_skills_wait_until_it_has_nothing_to_do_and_wake_nobody() -> None:
+    row = instance(ready_at=NOW - 3600)
+    busy = facts(row, last_word=NOW - MEND_IDLE + 5, skills=True)
+    decision = decide(busy)
+    assert decision.action is Action.NOTHING
+    assert decision.look_at == pytest.approx(NOW + 5)
+    assert decide(replace(busy, last_word=NOW - MEND_IDLE)).action is Action.SKILLS
+    # It comes before the sleep that is due, and not before one that somebody asks for.
+    late = replace(busy, last_word=NOW - PLAN.idle)
+    assert decide(late).action is Action.SKILLS
+    assert decide(replace(late, request=Request(Action.SLEEP, "Memory is short."))).action is Action.SLEEP
+    assert decide(replace(asleep(NOW - 3600), skills=True)).action is Action.NOTHING

@@ -1,0 +1,42 @@
+"""Short keys for skills and versions: the data of a button has no room for their names."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from bot.skills.names import Reference, SkillName
+from bot.store.tables import Skill
+
+_SKILL = 14
+_VERSION = 8
+
+
+def skill_key(name: SkillName) -> str:
+    """84 bits of the name's hash: nobody finds another name with the same."""
+    return _short(str(name), _SKILL)
+
+
+def version_key(name: SkillName, version: str) -> str:
+    """Tells the versions of one skill apart."""
+    return _short(str(Reference(name, version)), _VERSION)
+
+
+async def skill_of(session: AsyncSession, key: str, likely: Iterable[SkillName]) -> SkillName | None:
+    """The skill that a button was made for: one of the likely ones, or one that the mirror has heard of."""
+    for name in likely:
+        if skill_key(name) == key:
+            return name
+    # Thousands at most, and names alone.
+    for owner, slug in await session.execute(select(Skill.owner, Skill.slug)):
+        if skill_key(SkillName(owner, slug)) == key:
+            return SkillName(owner, slug)
+    return None
+
+
+def _short(text: str, length: int) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode()[:length]

@@ -1,0 +1,25 @@
+"""What goes wrong on request, for one skill or for all."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+#: In the place of a name: every request.
+EVERYTHING = "*"
+
+
+class Fault(BaseModel):
+    """What a skill's requests meet; several at once where they go together."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Answered instead: 429, 500, 503 …
+    status: int | None = Field(default=None, ge=400, le=599)
+    #: `Retry-After`, seconds; None: the answer says nothing of it.
+    retry_after: int | None = None
+    #: 200, and a body that is none of the API's answers.
+    garbage: bool = False
+    #: The archive has other bytes than before, and the list of files with it.
+    changed: bool = False
+    #: Milliseconds before each answer.
+    delay_ms: int = Field(default=0, ge=0, le=60_000)
