@@ -6,8 +6,6 @@ The VM and its operator are those of the tests, so this runs in a checkout only.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import random
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bot.bench.figures import Figure, Report
-from bot.standins.telegram import SimulatorClient, SimulatorConfig, create_app, running
+from bot.standins.telegram import SimulatorClient
 
 if TYPE_CHECKING:
     from tests.vm.machine import Vm
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
 
 Tell = Callable[[str], None]
 _BARE, _CUTS = "bare-vm", "cuts"
-#: Seconds into an `up` at which the way in is cut; a whole one takes longer.
-_MOMENTS = (2.0, 90.0)
 
 
 @dataclass(frozen=True)
@@ -67,40 +63,21 @@ async def measure(report: Report, tell: Tell) -> None:
 
 async def measure_cuts(cuts: int, seed: int, report: Report, tell: Tell) -> None:
     """`up` again and again, each cut at a random moment, with a new log-in after each; then one to the end."""
-    from tests.vm.machine import VmError
+    from tests.vm.operator import cut_again_and_again
 
-    chance = random.Random(seed)  # noqa: S311 - which moments, not a secret
-    locked_out = 0
     async with _stand(tell) as stand:
-        loading = asyncio.create_task(stand.operator.image_comes())
-        for number in range(1, cuts + 1):
-            moment = chance.uniform(*_MOMENTS)
-            up = asyncio.create_task(stand.operator.zaki("host", "up", "--stack", "vm"))
-            await asyncio.wait({up}, timeout=moment)
-            stand.wire.cut()
-            code, _, _ = await up
-            try:
-                await asyncio.to_thread(stand.vm.read, "id -u")
-            except VmError:
-                locked_out += 1
-            tell(f"cut {number} of {cuts} after {moment:.0f} s: exit code {code}")
-        code, _, said = await stand.operator.zaki("host", "up", "--stack", "vm")
-        if code == 0:
-            await loading
-        loading.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await loading
-        again = await stand.operator.zaki("host", "up", "--stack", "vm", "--json") if code == 0 else (1, "", said)
-        tell(said.strip().rpartition("\n")[2])
+        locked_out = await cut_again_and_again(stand.operator, stand.wire, cuts, seed, tell)
+        made = await stand.operator.first_up()
+        again = await stand.operator.up()
     report(Figure(_CUTS, "cuts", cuts, "", 1))
     report(Figure(_CUTS, "locked_out", locked_out, "", cuts))
-    report(Figure(_CUTS, "finished", float(code == 0 and '"changed": false' in again[1]), "", 1))
+    report(Figure(_CUTS, "finished", float(made["changed"] and not again["changed"]), "", 1))
 
 
 @asynccontextmanager
 async def _stand(tell: Tell) -> AsyncIterator[_Stand]:
     from tests.vm.machine import Agent, Disk, running_vm
-    from tests.vm.operator import TOKEN, Operator, disk_for_serving
+    from tests.vm.operator import Operator, disk_for_serving, running_telegram
     from tests.vm.wire import Wire
 
     with tempfile.TemporaryDirectory(prefix="zaki-bench-") as name:
@@ -116,12 +93,10 @@ async def _stand(tell: Tell) -> AsyncIterator[_Stand]:
                 booted = time.monotonic() - begun
                 wire = Wire(vm.port)
                 try:
-                    async with (
-                        running(create_app(SimulatorConfig(token=TOKEN))) as telegram,
-                        SimulatorClient(telegram) as people,
-                    ):
-                        operator = await Operator.begin(vm, folder / "operator", telegram, wire.port)
-                        yield _Stand(vm, wire, operator, people, booted)
+                    with running_telegram() as telegram:
+                        async with SimulatorClient(telegram) as people:
+                            operator = await Operator.begin(vm, folder / "operator", telegram, wire.port)
+                            yield _Stand(vm, wire, operator, people, booted)
                 finally:
                     wire.close()
         finally:

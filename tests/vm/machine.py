@@ -6,16 +6,14 @@ import contextlib
 import json
 import os
 import shlex
-import shutil
 import socket
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from tests.ports import free_port
 
@@ -54,7 +52,7 @@ class Agent:
         self._process = subprocess.Popen(
             ["ssh-agent", "-D", "-a", self.socket], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL
         )
-        _wait_for(self.socket.exists, "the SSH agent", 10)
+        wait_until(self.socket.exists, "the SSH agent")
         subprocess.run(["ssh-add", "-q", folder / "user"], env=self.environment, check=True)
 
     @property
@@ -167,7 +165,7 @@ class Vm:
             return said in ("running", "degraded")
 
         try:
-            _wait_for(running, "a log-in to the VM", PATIENCE_S)
+            wait_until(running, "a log-in to the VM")
         except VmError as error:
             raise VmError(f"{error}\n{self.console[-3000:]}") from None
 
@@ -227,14 +225,6 @@ class Vm:
         """Press the reset button; :meth:`wait` for what comes of it."""
         self._monitor("system_reset")
 
-    def snapshot(self, name: str) -> None:
-        """Keep memory and disk as they are, for :meth:`restore`."""
-        self._human(f"savevm {name}")
-
-    def restore(self, name: str) -> None:
-        """Go back to a snapshot; whoever was logged in since is not any more."""
-        self._human(f"loadvm {name}")
-
     def stop(self) -> None:
         """End it, without a shutdown."""
         with contextlib.suppress(OSError):
@@ -257,24 +247,18 @@ class Vm:
         pairs = [part for key, value in options.items() for part in ("-o", f"{key}={value}")]
         return ["ssh", "-F", "none", "-T", *pairs, "-p", str(self.port), "-l", self.user, "127.0.0.1", command]
 
-    def _human(self, command: str) -> None:
-        said = self._monitor("human-monitor-command", {"command-line": command})
-        if said:
-            raise VmError(f"qemu's monitor says of {command!r}: {said}")
-
-    def _monitor(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
+    def _monitor(self, command: str) -> None:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(PATIENCE_S)
             connection.connect(str(self._folder / "monitor"))
             with connection.makefile("rw") as lines:
                 lines.readline()
-                for request in ({"execute": "qmp_capabilities"}, {"execute": command, "arguments": arguments or {}}):
-                    lines.write(json.dumps(request) + "\n")
+                for name in ("qmp_capabilities", command):
+                    lines.write(json.dumps({"execute": name}) + "\n")
                     lines.flush()
                     answer = next(found for line in lines if "event" not in (found := json.loads(line)))
                     if "error" in answer:
                         raise VmError(f"qemu refuses {command}: {answer['error']['desc']}")
-        return answer.get("return")
 
 
 @contextlib.contextmanager
@@ -288,14 +272,15 @@ def running_vm(disk: Disk, agent: Agent, folder: Path, second: str | None = None
         vm.stop()
 
 
-def missing_tools() -> list[str]:
-    """The programs that a VM needs and this machine lacks."""
-    return [name for name in ("qemu-system-x86_64", "qemu-img", "ssh-agent", "ssh") if shutil.which(name) is None]
+def wait_until(condition: Callable[[], bool], what: str) -> float:
+    """Wait for it, as long as an emulated machine may take; the seconds that it took.
 
-
-def _wait_for(condition: Any, what: str, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
+    Raises:
+        VmError: It did not come.
+    """
+    begun = time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
-            raise VmError(f"{what} did not come within {seconds:.0f} s.")
+        if time.monotonic() - begun > PATIENCE_S:
+            raise VmError(f"{what} did not come within {PATIENCE_S:.0f} s.")
         time.sleep(0.5)
+    return time.monotonic() - begun

@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from ipaddress import IPv4Address
@@ -57,11 +58,16 @@ _STANDARD, _LARGE = f"http://{GATEWAY}:3128", f"http://{GATEWAY}:3129"
 
 
 @pytest.fixture(scope="module")
-def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def named() -> Iterator[World]:
     """A world with the proxy, the resolver, and a name server on the internet."""
-    folder = tmp_path_factory.mktemp("host")
-    for path in (folder, folder.parent, folder.parent.parent):
-        path.chmod(0o755)
+    # Others read in it, whom pytest's own folders shut out.
+    with tempfile.TemporaryDirectory(prefix="zaki-names-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield from _named(folder)
+
+
+def _named(folder: Path) -> Iterator[World]:
     spec = dataclasses.replace(specified(folder), fetchers=(FETCHER, _RESOLVER_USER), resolvers=(IPv4Address(PUBLIC),))
     certificate = self_signed(folder / "refusal.pem")
     proxy = ProxySpec(

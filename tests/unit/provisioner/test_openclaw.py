@@ -21,6 +21,7 @@ from bot.provisioner.openclaw import (
     render_config,
     render_user_file,
 )
+from bot.standins.instance import InstanceConfig
 
 ID = "u-abcdefghij"
 
@@ -150,3 +151,5 @@ def test_the_install_policy_is_on_where_the_image_has_the_program_for_it() -> No
     policy = found["security"]["installPolicy"]
     assert policy["enabled"] is True
     assert (policy["exec"]["command"], policy["exec"]["env"]) == (program, {"ZAKI_SKILLS": url})
+    # The stand-in refuses what it does not know, as OpenClaw does.
+    InstanceConfig.parse(found)
