@@ -343,9 +343,14 @@ def _sharing(what: str, **given: Any) -> Judge:
 
 
 async def _fork_bomb(scene: Scene) -> str:
+    before = len(await scene.processes(scene.attacker))
     async with scene.attacking("fork"):
         count = await asyncio.to_thread(_threads, await scene.processes(scene.attacker))
         harm = await scene.neighbour_works()
+    # The next attempt needs processes too, and those that were let go take a moment to end.
+    async with asyncio.timeout(60):
+        while len(await scene.processes(scene.attacker)) > before:
+            await asyncio.sleep(0.1)
     if count > scene.attacker.pids:
         return f"it has {count} processes"
     return harm

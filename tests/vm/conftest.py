@@ -19,7 +19,7 @@ from tests.vm.wire import Wire
 
 _T = TypeVar("_T")
 #: How often the way in is cut while the host is made; `scripts/bench cuts` does it more often.
-CUTS = 3
+CUTS = 1
 #: Where qemu's user network has the one who works on the VM.
 OPERATOR = "10.0.2.2"
 #: Published by Docker, on every address.

@@ -126,7 +126,7 @@ class Vm:
                 "2048",
             ),
             *("-kernel", disk.folder / "vmlinuz", "-initrd", disk.folder / "initrd"),
-            *("-append", "root=/dev/vda rw console=ttyS0 systemd.show_status=1"),
+            *("-append", "root=/dev/vda rw console=ttyS0 systemd.show_status=1 mitigations=off audit=0"),
             # The guest's own syncs cost nothing: a reset keeps what it has written, only a power cut would not.
             *("-drive", f"file={folder / 'overlay'},if=virtio,cache=unsafe,discard=unmap"),
             *("-drive", f"file={folder / 'seed'},if=virtio,format=raw,readonly=on"),

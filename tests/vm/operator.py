@@ -68,9 +68,9 @@ class Operator:
             "zaki:host_key": vm.host_key,
             "zaki:host_swap_mib": "256",
             "zaki:image": NAME,
-            "zaki:forwarders": json.dumps([_FORWARDER]),
+            "zaki:forwarders": _FORWARDER,
             # Of a plan that nobody has: there is a proxy for it.
-            "zaki:egress_lists": json.dumps({"strict": [".example.org"]}),
+            "zaki:egress_lists": json.dumps({"strict": ".example.org"}),
             "zaki:settings": json.dumps(settings),
             # A start takes as much longer as everything else there.
             "zaki:ready_within_s": "600",
@@ -114,6 +114,9 @@ class Operator:
 
     async def first_up(self) -> dict[str, Any]:
         """The same, where the image comes as soon as Docker runs."""
+        if (await asyncio.to_thread(self.vm.run, "command -v dockerd", check=False)).returncode == 0:
+            await self.image_comes()
+            return await self.up()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.image_comes())
             return await self.up()
