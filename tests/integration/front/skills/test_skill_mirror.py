@@ -226,6 +226,34 @@ async def test_an_archive_that_is_not_what_is_listed_is_refused(site: Site) -> N
     assert "not what ClawHub lists" in answer.json()["message"]
 
 
+async def test_texts_with_characters_that_none_may_have_break_nothing(site: Site) -> None:
+    odd = "Odd \ud83d\x00\udfff one"
+    files = {"SKILL.md": manifest("odd-texts", "Says odd things.")}
+    release = Release("1.0.0", files, changelog=odd)
+    site.registry.publish(Published("others", "odd-texts", odd, odd, [release], downloads=9999))
+    site.registry.faults["@others/odd-texts"] = Fault(verdict={"reasons": [odd], "overview": odd})
+    assert (await site.download("odd-texts", "1.0.0", "others")).status_code == 200
+    routes = ("", "/versions", "/versions/1.0.0", "/verify", "/card", "/install")
+    answers = [await site.get(f"/api/v1/skills/odd-texts{route}", ownerHandle="others") for route in routes]
+    # Those who ask for something else get it in their lists too.
+    answers += [await site.get("/api/v1/search", q="odd tide"), await site.get("/api/v1/trending")]
+    answers += [await site.get("/api/v1/skills")]
+    assert {answer.status_code for answer in answers} == {200}
+    site.registry.faults["*"] = Fault(status=503)
+    await site.hours_pass()
+    kept = await site.get("/api/v1/search", q="odd")
+    assert [row["slug"] for row in kept.json()["results"]] == ["odd-texts"]
+
+
+@once
+@pytest.mark.parametrize("score", [10**400, True, "9", None])
+async def test_a_score_that_is_none_does_not_break_a_search(site: Site, score: object) -> None:
+    row = {"slug": "tide-tables", "ownerHandle": "samples", "source": "clawhub", "score": score}
+    site.registry.faults["*"] = Fault(answer={"results": [row]})
+    found = await site.get("/api/v1/search", q="tides")
+    assert [row["slug"] for row in found.json()["results"]] == ["tide-tables"]
+
+
 async def test_a_skill_that_disappears_is_not_there(site: Site) -> None:
     await site.download("tide-tables", "1.0.0")
     site.registry.remove("@samples/tide-tables")
