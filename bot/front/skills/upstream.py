@@ -18,7 +18,7 @@ import httpx
 import structlog
 
 from bot.front.botapi.refusals import Refused
-from bot.front.botapi.requests import json_value
+from bot.front.botapi.requests import clean, json_value
 from bot.front.skills.errors import Ambiguous, Forbidden, NotThere, SkillError, TakenBack, Unavailable
 from bot.skills.inspection.archive import LARGEST_ARCHIVE
 
@@ -190,7 +190,7 @@ async def _start(answer: httpx.Response) -> str:
         content += piece
         if len(content) >= 2048:
             break
-    return bytes(content[:2048]).decode("utf-8", "replace")
+    return str(clean(bytes(content[:2048]).decode("utf-8", "replace")))
 
 
 def _retry_after(answer: httpx.Response) -> float:

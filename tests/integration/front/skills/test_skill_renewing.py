@@ -46,7 +46,8 @@ async def test_one_that_breaks_what_reads_it_keeps_no_other_from_being_looked_at
         async def breaks(slug: str, owner: str | None) -> Skill:
             if slug == "city-weather":
                 raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
-            return await ask(slug, owner)
+            found: Skill = await ask(slug, owner)
+            return found
 
         monkeypatch.setattr(site.mirror, "skill", breaks)
         assert await look_for_newer(site.mirror, 0.0) == 1
