@@ -157,7 +157,7 @@ def _describe(row: SkillVersion, found: _Findings) -> None:
 
 
 def _listed(detail: Mapping[str, Any]) -> dict[str, str]:
-    """The files' SHA-256 as the registry lists them, by path, as far as it does."""
+    """The files' SHA-256 as the registry lists them, by path, without what it puts in itself."""
     files = detail.get("files")
     found = {}
     for file in files[:5000] if isinstance(files, list) else ():

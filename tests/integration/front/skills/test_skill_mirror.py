@@ -218,12 +218,32 @@ async def test_bytes_that_change_are_refused_and_told(site: Site) -> None:
     assert [lock.remove_since for lock in await site.locks()] == [None]
 
 
+OTHER_FILES = [
+    {"SKILL.md": manifest("x", "Something else.")},
+    # A file that nobody listed, and so nobody scanned.
+    {"SKILL.md": manifest("x", "A skill."), "install.sh": b"#!/bin/sh\necho hello\n"},
+    {"SKILL.md": manifest("x", "A skill."), "scripts/README": b""},
+]
+
+
 @once
-async def test_an_archive_that_is_not_what_is_listed_is_refused(site: Site) -> None:
-    release = site.registry.skills["@samples/unit-converter"].latest
-    release.archive = Release("2.0.1", {"SKILL.md": manifest("x", "Something else.")}).archived
-    answer = await site.install("unit-converter")
+@pytest.mark.parametrize("files", OTHER_FILES)
+async def test_an_archive_that_is_not_what_is_listed_is_refused(site: Site, files: dict[str, bytes]) -> None:
+    release = Release("1.0.0", {"SKILL.md": manifest("x", "A skill.")}, archive=Release("1.0.0", files).archived)
+    site.registry.publish(Published("others", "x", "x", "A skill.", [release]))
+    answer = await site.install("x", "others")
     assert "not what ClawHub lists" in answer.json()["message"]
+
+
+@once
+async def test_a_version_whose_files_are_not_listed_is_refused_until_they_are(site: Site) -> None:
+    files = {"SKILL.md": manifest("x", "A skill.")}
+    release = Release("1.0.0", archive=Release("1.0.0", files).archived)
+    site.registry.publish(Published("others", "x", "x", "A skill.", [release]))
+    assert "does not list" in (await site.install("x", "others")).json()["message"]
+    release.files = files
+    await site.hours_pass()
+    assert (await site.install("x", "others")).status_code == 200
 
 
 async def test_texts_with_characters_that_none_may_have_break_nothing(site: Site) -> None:
