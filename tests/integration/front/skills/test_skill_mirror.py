@@ -12,12 +12,13 @@ import httpx
 import pytest
 from sqlalchemy import select
 
+from bot.skills import locks, rules
 from bot.skills.digests import tree_digest
 from bot.skills.names import Reference, SkillName
 from bot.skills.reasons import Check
 from bot.standins.registry import Fault, Published, Release
 from bot.standins.registry.catalogue import manifest
-from bot.store.tables import SkillVerdict, SkillVersion
+from bot.store.tables import SkillEffect, SkillOrigin, SkillVerdict, SkillVersion
 from tests.disks import fill, small_disk
 from tests.integration.front.skills.conftest import OTHER, MakeSite, Site
 
@@ -303,9 +304,28 @@ async def test_a_name_that_looks_like_one_that_is_used_is_refused(site: Site) ->
     site.registry.publish(skill("others", "meeting-note5", "1.0.0"))
     assert (await site.install("meeting-note5", "others")).status_code == 200
     site.registry.publish(skill("others", "rneeting-notes", "1.0.0"))
+    # What one or two instances have is no name yet that others would imitate, else these kept it for themselves.
+    await site.download("meeting-notes", "1.1.0")
     await site.download("meeting-notes", "2.0.0")
-    answer = await site.install("rneeting-notes", "others")
+    await site.download("meeting-notes", "2.0.0", address="127.0.0.2")
+    assert (await site.install("rneeting-notes", "others")).status_code == 200
+    async with site.database.write() as session:
+        reference = Reference(SkillName("samples", "meeting-notes"), "2.0.0")
+        await locks.note(session, "u-cccccccccc", reference, "sha256:0", SkillOrigin.INSTALL)
+    site.registry.publish(skill("others", "meeting-n0tes", "1.0.0"))
+    answer = await site.install("meeting-n0tes", "others")
     assert "looks like meeting-notes" in answer.json()["message"]
+
+
+@once
+async def test_a_skill_of_openclaws_own_has_its_name_for_itself_unless_the_operator_says_so(site: Site) -> None:
+    site.registry.publish(skill("others", "github", "1.0.0"))
+    site.registry.publish(skill("steipete", "github", "1.0.0"))
+    assert (await site.install("github", "steipete")).status_code == 200
+    assert "comes with OpenClaw" in (await site.install("github", "others")).json()["message"]
+    async with site.database.write() as session:
+        await rules.set_rule(session, rules.scope("@others/github"), SkillEffect.ALLOW, "")
+    assert (await site.install("github", "others")).status_code == 200
 
 
 async def test_a_store_that_is_full_lets_go_of_what_nobody_has(site: Site) -> None:
