@@ -187,7 +187,7 @@ def _words(value: object) -> Iterator[str]:
             # JavaScript makes one text of a list in a list.
             yield from _words(one)
         elif isinstance(one, str | int | float):
-            word = " ".join(str(one).split())
+            word = _plain(str(one))
             if len(word) > _LONGEST:
                 raise BadManifest(f"Its SKILL.md asks for something of more than {_LONGEST} characters.")
             if word:
@@ -195,4 +195,9 @@ def _words(value: object) -> Iterator[str]:
 
 
 def _text(value: object) -> str:
-    return " ".join(str(value)[:_LONGEST].split()) if isinstance(value, str | int | float) else ""
+    return _plain(str(value)[:_LONGEST]) if isinstance(value, str | int | float) else ""
+
+
+def _plain(text: str) -> str:
+    """In one line, without what no database or chat takes: NUL, and halves of characters."""
+    return " ".join(text.replace("\0", "").encode("utf-8", "replace").decode().split())

@@ -85,6 +85,11 @@ def test_nothing_stands_between_two_lines_that_follow_each_other() -> None:
     assert bins(f"---\n---\nmetadata: {NEEDY}\n---\n") == []
 
 
+def test_characters_that_no_text_may_have_are_left_out() -> None:
+    block = r'{"openclaw": {"requires": {"env": ["A\u0000B\ud800"]}}}'
+    assert read(f"metadata: '{block}'").needs == {"env": ["AB?"]}
+
+
 def test_what_is_installed_is_named_by_what_openclaw_goes_by() -> None:
     entries = (
         '{"kind": "download", "formula": "jq", "package": "jq", "url": "https://x.example/a"}, '
