@@ -151,7 +151,10 @@ def deny(name: Scope, reason: Reason = "", undo: Undo = False) -> None:
 @app.command("recall")
 def recall(
     name: Name,
-    reason: Annotated[str, typer.Option(help="One sentence: owners and instances are told.")] = "by the operator",
+    # It follows on "… has been removed from your assistant." as it is.
+    reason: Annotated[
+        str, typer.Option(help="One sentence: owners and instances are told.")
+    ] = "Zaki's operator took it back.",
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from bot.front import metrics
 from bot.front.skills import opinions, vetting
-from bot.front.skills.errors import Forbidden, NotThere, TakenBack
+from bot.front.skills.errors import Forbidden, NotThere, TakenBack, Unavailable
 from bot.front.skills.keeping import Keeping
 from bot.front.skills.opinions import Opinion, Standing
 from bot.front.skills.standing import audited, refusal, standing, taken_back, trusted_names
@@ -71,6 +71,10 @@ class Intake:
             opinion = (await opinions.ask(self._upstream, [reference]))[reference]
             if opinion.standing is Standing.GONE and before.row is None:
                 raise NotThere("ClawHub has no such skill or version.")
+            served = before.row is not None and before.row.verdict == SkillVerdict.PASSED
+            if opinion.standing is Standing.UNCLEAR and served and not before.allowed:
+                # An answer that does not hold takes nothing back; the next one may hold.
+                raise Unavailable(f"{opinion.says} Try again later.", 60.0)
             reasons = vetting.of_registry(opinion)
             reasons += vetting.of_name(reference.name, skill.display_name, known)
             found = _Findings(opinion, before.allowed, reasons)
@@ -153,7 +157,7 @@ def _describe(row: SkillVersion, found: _Findings) -> None:
 
 
 def _listed(detail: Mapping[str, Any]) -> dict[str, str]:
-    """The files' SHA-256 as the registry lists them, by path, as far as it does."""
+    """The files' SHA-256 as the registry lists them, by path, without what it puts in itself."""
     files = detail.get("files")
     found = {}
     for file in files[:5000] if isinstance(files, list) else ():

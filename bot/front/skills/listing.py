@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from bot.front.skills import answers
 from bot.front.skills.errors import Unavailable
+from bot.front.skills.intake import number
 from bot.front.skills.mirror import Mirror
 from bot.front.skills.standing import unwanted
 from bot.skills import locks
@@ -40,8 +41,7 @@ class Listing:
         rows = []
         for name, item in await self._wanted(answer["results"]):
             if name is not None:
-                score = item.get("score")
-                rows.append(answers.result(name.owner, item, float(score) if isinstance(score, int | float) else 0.0))
+                rows.append(answers.result(name.owner, item, number(item.get("score"))))
         return {"results": rows[:limit]}
 
     async def trending(self, limit: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Names that look like another: confusable letters, and a slip of one letter."""
+"""Names that look like another: the same as OpenClaw's own, confusable letters, and a slip of one letter."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ from bot.skills.names import SkillName
 _SHORTEST = 6
 #: What looks alike in ASCII, each read as the last.
 _ALIKE = (("rn", "m"), ("vv", "w"), ("0", "o"), ("1", "l"), ("i", "l"), ("3", "e"), ("4", "a"), ("5", "s"), ("7", "t"))
-#: Publishers that others imitate.
+#: Publishers that others imitate, and whose the skills are that come with OpenClaw.
 _OWNERS = ("openclaw", "clawhub", "steipete")
 
 
 def lookalike(name: SkillName, display_name: str, known: Iterable[SkillName]) -> str | None:
     """A sentence on what the name looks like; None: nothing else.
 
-    `known`: the skills that instances have, whose names people trust by now.
+    `known`: the skills that several instances have, whose names people trust by now.
     """
     known = list(known)
     for owner in sorted({*_OWNERS, *(one.owner for one in known)}):
         if owner != name.owner and _alike(name.owner, owner):
             return f"Its publisher @{name.owner} looks like @{owner}."
     if SkillName(name.owner, name.slug) not in known:
+        if name.slug in _names("bundled") and name.owner not in _OWNERS:
+            return f"A skill named {name.slug} comes with OpenClaw, and @{name.owner} is not its publisher."
         mine = {one.slug for one in known if one.owner == name.owner}
-        for slug in sorted({*_known_slugs(), *(one.slug for one in known)} - mine):
+        for slug in sorted({*_names("bundled"), *_names("known"), *(one.slug for one in known)} - mine):
             if slug != name.slug and _alike(name.slug, slug):
                 return f"Its name {name.slug} looks like {slug}."
     if confusables.is_dangerous(display_name[:200]):
@@ -57,6 +59,6 @@ def _plain(name: str) -> str:
 
 
 @cache
-def _known_slugs() -> frozenset[str]:
-    lines = (Path(__file__).parent / "known_names.txt").read_text().splitlines()
+def _names(which: str) -> frozenset[str]:
+    lines = (Path(__file__).parent / f"{which}_names.txt").read_text().splitlines()
     return frozenset(line for line in lines if line and not line.startswith("#"))

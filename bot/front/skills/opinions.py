@@ -15,6 +15,9 @@ BATCH = 100
 _PATH = "/api/v1/skills/-/security-verdicts"
 #: The check is still to come, or to be repeated.
 _PENDING = frozenset({"pending", "pending_scan", "scan_pending", "scan:pending", "stale", "stale_scan", "scan:stale"})
+#: It looked, and says not to have it. Whatever else is no pass says nothing about the version.
+_BAD = frozenset({"suspicious", "vulnerable", "flagged", "quarantined", "revoked"})
+_NOT_FOUND = frozenset({"skill_not_found", "version_not_found", "skill.not_found", "version.not_found"})
 
 
 class Standing(StrEnum):
@@ -22,7 +25,8 @@ class Standing(StrEnum):
 
     CLEAN = "clean"
     PENDING = "pending"  #: not checked yet
-    DOUBTFUL = "doubtful"  #: suspicious, or an answer that does not hold
+    DOUBTFUL = "doubtful"  #: checked, and suspicious
+    UNCLEAR = "unclear"  #: no answer that holds: nothing new is served for it, and nothing is taken back
     MALICIOUS = "malicious"
     GONE = "gone"  #: the registry has no such skill or version any more
 
@@ -59,8 +63,8 @@ def _correlate(batch: Sequence[Reference], verdicts: list[Any]) -> dict[Referenc
     by_key: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for item in verdicts[: 2 * BATCH]:
         if isinstance(item, dict):
-            owner = _word(item, "requestedOwnerHandle").lower().removeprefix("@")
-            key = (owner, _word(item, "requestedSlug").lower(), _word(item, "requestedVersion"))
+            owner, slug = _handle(item, "requestedOwnerHandle"), _word(item, "requestedSlug").lower()
+            key = (owner, slug, _word(item, "requestedVersion"))
             by_key.setdefault(key, []).append(item)
     found = {}
     for reference in batch:
@@ -71,9 +75,9 @@ def _correlate(batch: Sequence[Reference], verdicts: list[Any]) -> dict[Referenc
 
 
 def read(reference: Reference, item: dict[str, Any] | None) -> Opinion:
-    """What an item means; doubtful unless publisher and version are the ones that were asked for."""
+    """What an item means; unclear unless it says something, about the publisher and version that were asked for."""
     if item is None:
-        return Opinion(Standing.DOUBTFUL, "ClawHub's security check says nothing of it.")
+        return Opinion(Standing.UNCLEAR, "ClawHub's security check says nothing clear of it.")
     security = item.get("security")
     security = security if isinstance(security, dict) else {}
     status = (_word(security, "status") or _word(security, "rawStatus")).lower()
@@ -82,28 +86,33 @@ def read(reference: Reference, item: dict[str, Any] | None) -> Opinion:
     error = item.get("error")
     code = _word(error, "code") if isinstance(error, dict) else ""
     plain = [one.lower() for one in reasons]
+    listing = ", ".join(reasons) or status or "without a reason"
 
     def opinion(standing: Standing, says: str) -> Opinion:
         return Opinion(standing, says, status, reasons)
 
-    if status == "malicious" or _word(item, "decision").lower() == "blocked" or any(map(_blocks, plain)):
+    asked = (reference.name.slug, reference.version, reference.name.owner)
+    answered = (_word(item, "slug").lower(), _word(item, "version"), _handle(item, "publisherHandle"))
+    if any(one not in ("", wanted) for one, wanted in zip(answered, asked, strict=True)):
+        return opinion(Standing.UNCLEAR, "ClawHub's security check answers for another publisher, skill or version.")
+    blocked = _word(item, "decision").lower() == "blocked" or any(map(_blocks, plain))
+    if status == "malicious" or (blocked and not error):
         listing = f" ({', '.join(reasons)})" if reasons else ""
         return opinion(Standing.MALICIOUS, f"ClawHub's security check calls it malicious{listing}.")
-    if code in ("skill_not_found", "version_not_found") or "skill.not_found" in plain or "version.not_found" in plain:
+    if code in _NOT_FOUND or not _NOT_FOUND.isdisjoint(plain):
         return opinion(Standing.GONE, "ClawHub no longer has it.")
     if error:
-        return opinion(Standing.DOUBTFUL, f"ClawHub's security check failed for it ({code or 'without a reason'}).")
-    if _word(item, "slug").lower() != reference.name.slug or _word(item, "version") != reference.version:
-        return opinion(Standing.DOUBTFUL, "ClawHub's security check answers for another skill or version.")
-    if _word(item, "publisherHandle").lower().removeprefix("@") != reference.name.owner:
-        return opinion(Standing.DOUBTFUL, "ClawHub's security check answers for another publisher.")
+        return opinion(Standing.UNCLEAR, f"ClawHub's security check failed for it ({code or 'without a reason'}).")
+    if status in _BAD:
+        return opinion(Standing.DOUBTFUL, f"ClawHub's security check did not pass it ({listing}).")
+    if answered != asked:
+        return opinion(Standing.UNCLEAR, "ClawHub's security check does not say for which version it answers.")
     passed = item.get("ok") is True and _word(item, "decision").lower() == "pass"
     if passed and status and security.get("passed") is True:
         return opinion(Standing.CLEAN, "ClawHub's security check passed it.")
     if status in _PENDING or any(one in _PENDING for one in plain):
         return opinion(Standing.PENDING, "ClawHub's security check has not looked at it yet.")
-    listing = ", ".join(reasons) or status or "without a reason"
-    return opinion(Standing.DOUBTFUL, f"ClawHub's security check did not pass it ({listing}).")
+    return opinion(Standing.UNCLEAR, f"ClawHub's security check did not pass it ({listing}).")
 
 
 def _blocks(reason: str) -> bool:
@@ -115,3 +124,7 @@ def _blocks(reason: str) -> bool:
 def _word(record: dict[str, Any], name: str) -> str:
     value = record.get(name)
     return value.strip()[:200] if isinstance(value, str) else ""
+
+
+def _handle(record: dict[str, Any], name: str) -> str:
+    return _word(record, name).lower().removeprefix("@")

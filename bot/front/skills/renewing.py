@@ -32,5 +32,10 @@ async def look_for_newer(mirror: Mirror, between: float = BETWEEN) -> int:
             break
         except SkillError as error:
             _log.info("a skill has no newer version", skill=f"@{owner}/{slug}", reason=error.sentence)
+        except Exception:
+            if mirror.database.trouble.reason is not None:
+                raise
+            # Whatever it is in this one, those after it would be looked at in no round.
+            _log.exception("a skill could not be looked after", skill=f"@{owner}/{slug}")
         await asyncio.sleep(between)
     return asked

@@ -24,8 +24,10 @@ from bot.store.tables import (
 
 #: Seconds after which a version that was refused for a reason that may pass is looked at again.
 AGAIN = 600.0
-#: Skills whose names are held for known, the most used first.
+#: Skills whose names are held for known, the most used first, and how many instances must have one: a single tenant
+#: could else make a name known, and so keep the genuine one of a name like it from everybody.
 _KNOWN = 500
+_FEWEST = 3
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,10 @@ async def unwanted(session: AsyncSession, names: Iterable[SkillName]) -> set[Ski
 
 
 async def trusted_names(session: AsyncSession, beside: SkillName) -> set[SkillName]:
-    """Skills that instances have, the most used first, and those beside this one that the operator allows by name."""
-    used = select(SkillLock.owner, SkillLock.slug).group_by(SkillLock.owner, SkillLock.slug)
-    rows = await session.execute(used.order_by(func.count().desc()).limit(_KNOWN))
+    """Skills that several instances have, the most used first, and others that the operator allows by name."""
+    having = func.count(SkillLock.instance_id.distinct())
+    used = select(SkillLock.owner, SkillLock.slug).group_by(SkillLock.owner, SkillLock.slug).having(having >= _FEWEST)
+    rows = await session.execute(used.order_by(having.desc()).limit(_KNOWN))
     found = {SkillName(owner, slug) for owner, slug in rows}
     for rule in await rules.all_rules(session):
         name = SkillName(rule.owner, rule.slug)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import structlog
 from sqlalchemy import and_, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -20,6 +21,8 @@ from bot.skills.reasons import Reason
 from bot.skills.recalls import Recalled
 from bot.store import Database, now
 from bot.store.tables import SkillLock, SkillVerdict, SkillVersion
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,9 @@ class Change:
 async def check_again(upstream: Upstream, database: Database, keeping: Keeping) -> list[Change]:
     """Ask about every version that is served or that an instance has; what changed.
 
+    Where the registry says nothing clear of a version, nothing changes for it: an answer that is broken breaks for all
+    versions at once, and would take everything from everybody.
+
     Raises :class:`~bot.front.skills.errors.SkillError` where the registry is away, which changes nothing.
     """
     having = exists().where(
@@ -52,6 +58,9 @@ async def check_again(upstream: Upstream, database: Database, keeping: Keeping) 
     changes = []
     for first in range(0, len(references), opinions.BATCH):
         found = await opinions.ask(upstream, references[first : first + opinions.BATCH])
+        unclear = [str(reference) for reference, opinion in found.items() if opinion.standing is Opined.UNCLEAR]
+        if unclear:
+            _log.warning("the registry says nothing clear of skills", count=len(unclear), skills=unclear[:5])
         for reference, opinion in found.items():
             change = await _judge_again(database, reference, opinion)
             if change is not None:
@@ -92,9 +101,10 @@ async def _judge_again(database: Database, reference: Reference, opinion: Opinio
     async with database.write() as session:
         now_stands = await standing(session, reference)
         row = now_stands.row
-        if row is None or row.verdict == SkillVerdict.RECALLED:
+        if row is None or row.verdict == SkillVerdict.RECALLED or opinion.standing is Opined.UNCLEAR:
             return None
-        if row.verdict == SkillVerdict.REFUSED and opinion.standing is not Opined.MALICIOUS:
+        # Who has it has it, whatever it was refused for first.
+        if row.verdict == SkillVerdict.REFUSED and not turned(opinion):
             return None
         row.checked_at, row.upstream = now(), opinion.as_json()
         if not vetting.refuses(reasons, allowed=now_stands.allowed):

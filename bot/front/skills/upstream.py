@@ -7,7 +7,6 @@ after a 429 none until it says so. Source: ClawHub's docs/http-api.md, and openc
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,6 +17,8 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 import structlog
 
+from bot.front.botapi.refusals import Refused
+from bot.front.botapi.requests import clean, json_value
 from bot.front.skills.errors import Ambiguous, Forbidden, NotThere, SkillError, TakenBack, Unavailable
 from bot.skills.inspection.archive import LARGEST_ARCHIVE
 
@@ -88,8 +89,9 @@ class Upstream:
                 if len(content) > _LARGEST_JSON:
                     raise _nonsense(path)
         try:
-            found = json.loads(bytes(content))
-        except (ValueError, RecursionError):
+            # Here, and not where each text is used: half a character in one would break whatever shows or keeps it.
+            found = json_value(bytes(content))
+        except Refused:
             raise _nonsense(path) from None
         if not isinstance(found, dict):
             raise _nonsense(path)
@@ -188,7 +190,7 @@ async def _start(answer: httpx.Response) -> str:
         content += piece
         if len(content) >= 2048:
             break
-    return bytes(content[:2048]).decode("utf-8", "replace")
+    return str(clean(bytes(content[:2048]).decode("utf-8", "replace")))
 
 
 def _retry_after(answer: httpx.Response) -> float:

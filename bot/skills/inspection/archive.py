@@ -145,6 +145,10 @@ def _read(archive: zipfile.ZipFile) -> Bundle:
             raise BadArchive(f"Its archive has {_shown(path)} below a file.")
     if not any(name in files for name in MANIFESTS):
         raise BadArchive("Its archive has no SKILL.md at its top, so it is no skill.")
+    within = next((path for path in files if path.endswith("/SKILL.md")), None)
+    if within is not None and "SKILL.md" not in files:
+        # OpenClaw loads no `skill.md`, and looks into the folders of one that has no `SKILL.md`.
+        raise BadArchive(f"Its archive has a skill in a folder, {_shown(within)}, which would be loaded for its own.")
     return Bundle(files)
 
 

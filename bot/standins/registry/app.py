@@ -26,6 +26,13 @@ Handler = Callable[[Request], Awaitable[Response]]
 _CHANGED = b"\n<!-- something else than yesterday -->\n"
 
 
+class _Json(JSONResponse):
+    """In ASCII, so that characters that no text may have get through, as they do from registries that escape."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content).encode()
+
+
 class _Missing(Exception):
     """There is no such thing; the status and the sentence."""
 
@@ -78,6 +85,8 @@ class _Served:
                 return PlainTextResponse("It does not work now.", fault.status, headers=headers)
             if fault.garbage:
                 return PlainTextResponse("<html><body>Something went wrong\x00</body></html>")
+            if fault.answer is not None:
+                return _Json(fault.answer)
             try:
                 return await handler(request)
             except _Missing as missing:
@@ -102,7 +111,7 @@ class _Served:
     async def well_known(self, request: Request) -> Response:
         """Where the API is."""
         base = str(request.base_url).rstrip("/")
-        return JSONResponse({"apiBase": base, "authBase": base, "minCliVersion": "0.0.5"})
+        return _Json({"apiBase": base, "authBase": base, "minCliVersion": "0.0.5"})
 
     async def search(self, request: Request) -> Response:
         """By words."""
@@ -113,12 +122,12 @@ class _Served:
         if request.query_params.get("mode") == "exact":
             found = [(score, skill) for score, skill in found if skill.slug == query]
         rows = [{"score": score, **_listed(skill)} for score, skill in found[: _limit(request)]]
-        return JSONResponse({"results": rows})
+        return _Json({"results": rows})
 
     async def trending(self, request: Request) -> Response:
         """By downloads."""
         found = sorted(self._registry.skills.values(), key=lambda skill: -skill.downloads)
-        return JSONResponse({"items": [_listed(skill) for skill in found[: _limit(request)]], "nextCursor": None})
+        return _Json({"items": [_listed(skill) for skill in found[: _limit(request)]], "nextCursor": None})
 
     async def list(self, request: Request) -> Response:
         """In pages, by name."""
@@ -128,7 +137,7 @@ class _Served:
         page = found[first : first + _limit(request)]
         more = first + len(page)
         items = [{**_listed(self._registry.skills[name]), **_detail(self._registry.skills[name])} for name in page]
-        return JSONResponse({"items": items, "nextCursor": str(more) if more < len(found) else None})
+        return _Json({"items": items, "nextCursor": str(more) if more < len(found) else None})
 
     async def show(self, request: Request) -> Response:
         """A skill."""
@@ -142,13 +151,13 @@ class _Served:
         }
         if skill.latest.status in ("suspicious", "malicious"):
             answer["moderation"] = _moderation(skill.latest)
-        return JSONResponse(answer)
+        return _Json(answer)
 
     async def versions(self, request: Request) -> Response:
         """Its versions, the newest first."""
         skill = self._skill(request)
         items = [_version(skill, release) for release in reversed(skill.releases)]
-        return JSONResponse({"items": items[: _limit(request)], "nextCursor": None})
+        return _Json({"items": items[: _limit(request)], "nextCursor": None})
 
     async def version(self, request: Request) -> Response:
         """One of them."""
@@ -158,7 +167,7 @@ class _Served:
         if self._registry.fault(skill.name).changed:
             files = Release("", _changed(release)).listed
         version = {**_version(skill, release), "files": files, "security": {"status": release.status}}
-        return JSONResponse({"version": version, "skill": {"slug": skill.slug, "displayName": skill.title}})
+        return _Json({"version": version, "skill": {"slug": skill.slug, "displayName": skill.title}})
 
     async def install(self, request: Request) -> Response:
         """Where the newest one's archive is."""
@@ -168,11 +177,11 @@ class _Served:
                 "ok": False, "slug": skill.slug, "reason": "github_scan_failed",
                 "message": "This skill is blocked by ClawHub.", "status": 403,
             }  # fmt: skip
-            return JSONResponse(body, 403)
+            return _Json(body, 403)
         query = f"slug={skill.slug}&ownerHandle={skill.owner}&version={skill.latest.version}"
         url = f"{str(request.base_url).rstrip('/')}/api/v1/download?{query}"
         archive = {"version": skill.latest.version, "downloadUrl": url}
-        return JSONResponse({"ok": True, "slug": skill.slug, "installKind": "archive", "archive": archive})
+        return _Json({"ok": True, "slug": skill.slug, "installKind": "archive", "archive": archive})
 
     async def download(self, request: Request) -> Response:
         """An archive."""
@@ -194,7 +203,7 @@ class _Served:
         release = _find(skill, version or skill.latest.version)
         passed = release.status == "clean"
         page = _page(request, skill)
-        return JSONResponse(
+        return _Json(
             {
                 "schema": "clawhub.skill.verify.v1",
                 "ok": passed,
@@ -236,13 +245,13 @@ class _Served:
         """Why it is flagged, if it is."""
         release = self._skill(request).latest
         flagged = release.status in ("suspicious", "malicious")
-        return JSONResponse({"moderation": {**_moderation(release), "evidence": []} if flagged else None})
+        return _Json({"moderation": {**_moderation(release), "evidence": []} if flagged else None})
 
     async def resolve(self, request: Request) -> Response:
         """Which version a folder is."""
         skill = self._skill(request)
         match = self._registry.resolve(skill, request.query_params.get("hash", ""))
-        return JSONResponse(
+        return _Json(
             {
                 "slug": skill.slug,
                 "match": {"version": match.version} if match else None,
@@ -257,7 +266,7 @@ class _Served:
             answers = [self._verdict(request, item) for item in items[:100]]
         except (ValueError, KeyError, TypeError, AttributeError):
             raise _Missing(400, "Invalid request") from None
-        return JSONResponse({"items": answers})
+        return _Json({"items": answers})
 
     def _verdict(self, request: Request, item: dict[str, Any]) -> dict[str, Any]:
         asked = {
@@ -292,6 +301,7 @@ class _Served:
             "skillUrl": page,
             "securityAuditUrl": f"{page}/security-audit?version={release.version}",
             "security": {"status": release.status, "passed": passed},
+            **self._registry.fault(skill.name).verdict,
         }
 
     def _asked_about(self, request: Request) -> str | None:

@@ -116,13 +116,11 @@ def _malformed() -> list[Published]:
         "odd-device": lambda: with_entries(head, device("random")),
         "odd-crowd": lambda: many_files(head, 60_000),
         "odd-bomb": lambda: bomb(head),
-        "odd-nested": lambda: pack({"SKILL.md": head, "more.zip": pack({"hidden.txt": b"?"})}),
         "odd-garbage": lambda: b"this is no archive at all",
         "odd-empty": lambda: pack({"README.md": b"No skill here."}),
-        "odd-head": lambda: pack({"SKILL.md": b"---\nname: [\n---\n"}),
         "odd-giant": lambda: pack({"SKILL.md": head, "atlas.bin": os.urandom(34 * 2**20)}),
     }
-    return [
-        _skill(slug, slug.replace("-", " "), "An odd one.", Release("1.0.0", archive=make))
-        for slug, make in made.items()
-    ]
+    releases = {slug: Release("1.0.0", archive=make) for slug, make in made.items()}
+    releases["odd-nested"] = Release("1.0.0", {"SKILL.md": head, "more.zip": pack({"hidden.txt": b"?"})})
+    releases["odd-head"] = Release("1.0.0", {"SKILL.md": b"---\nname: [\n---\n"})
+    return [_skill(slug, slug.replace("-", " "), "An odd one.", release) for slug, release in releases.items()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
 #: In the place of a name: every request.
@@ -19,6 +21,10 @@ class Fault(BaseModel):
     retry_after: int | None = None
     #: 200, and a body that is none of the API's answers.
     garbage: bool = False
+    #: 200, and this JSON in place of the answer.
+    answer: dict[str, Any] | None = None
+    #: Put over what is said of the skill in an answer about verdicts.
+    verdict: dict[str, Any] = Field(default_factory=dict)
     #: The archive has other bytes than before, and the list of files with it.
     changed: bool = False
     #: Milliseconds before each answer.

@@ -153,6 +153,12 @@ def test_a_recall_asks_first_and_names_who_has_it(zaki: Zaki, state: Path, capfd
     assert zaki("show", TIDES)["instances"][0]["to_be_removed_since"] is None
 
 
+def test_a_recall_without_a_reason_is_told_as_a_sentence_of_its_own(zaki: Zaki, state: Path) -> None:
+    zaki("vet", TIDES)
+    reason = str(zaki("recall", TIDES, "--yes")["reason"])
+    assert (reason[0].isupper(), reason[-1]) == (True, ".")
+
+
 def test_sync_recalls_what_turned_bad_and_tells_what_is_gone(
     zaki: Zaki, state: Path, registry: Registry, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,12 +12,13 @@ import httpx
 import pytest
 from sqlalchemy import select
 
+from bot.skills import locks, rules
 from bot.skills.digests import tree_digest
 from bot.skills.names import Reference, SkillName
 from bot.skills.reasons import Check
 from bot.standins.registry import Fault, Published, Release
 from bot.standins.registry.catalogue import manifest
-from bot.store.tables import SkillVerdict, SkillVersion
+from bot.store.tables import SkillEffect, SkillOrigin, SkillVerdict, SkillVersion
 from tests.disks import fill, small_disk
 from tests.integration.front.skills.conftest import OTHER, MakeSite, Site
 
@@ -218,12 +219,60 @@ async def test_bytes_that_change_are_refused_and_told(site: Site) -> None:
     assert [lock.remove_since for lock in await site.locks()] == [None]
 
 
+OTHER_FILES = [
+    {"SKILL.md": manifest("x", "Something else.")},
+    # A file that nobody listed, and so nobody scanned.
+    {"SKILL.md": manifest("x", "A skill."), "install.sh": b"#!/bin/sh\necho hello\n"},
+    {"SKILL.md": manifest("x", "A skill."), "scripts/README": b""},
+]
+
+
 @once
-async def test_an_archive_that_is_not_what_is_listed_is_refused(site: Site) -> None:
-    release = site.registry.skills["@samples/unit-converter"].latest
-    release.archive = Release("2.0.1", {"SKILL.md": manifest("x", "Something else.")}).archived
-    answer = await site.install("unit-converter")
+@pytest.mark.parametrize("files", OTHER_FILES)
+async def test_an_archive_that_is_not_what_is_listed_is_refused(site: Site, files: dict[str, bytes]) -> None:
+    release = Release("1.0.0", {"SKILL.md": manifest("x", "A skill.")}, archive=Release("1.0.0", files).archived)
+    site.registry.publish(Published("others", "x", "x", "A skill.", [release]))
+    answer = await site.install("x", "others")
     assert "not what ClawHub lists" in answer.json()["message"]
+
+
+@once
+async def test_a_version_whose_files_are_not_listed_is_refused_until_they_are(site: Site) -> None:
+    files = {"SKILL.md": manifest("x", "A skill.")}
+    release = Release("1.0.0", archive=Release("1.0.0", files).archived)
+    site.registry.publish(Published("others", "x", "x", "A skill.", [release]))
+    assert "does not list" in (await site.install("x", "others")).json()["message"]
+    release.files = files
+    await site.hours_pass()
+    assert (await site.install("x", "others")).status_code == 200
+
+
+async def test_texts_with_characters_that_none_may_have_break_nothing(site: Site) -> None:
+    odd = "Odd \ud83d\x00\udfff one"
+    files = {"SKILL.md": manifest("odd-texts", "Says odd things.")}
+    release = Release("1.0.0", files, changelog=odd)
+    site.registry.publish(Published("others", "odd-texts", odd, odd, [release], downloads=9999))
+    site.registry.faults["@others/odd-texts"] = Fault(verdict={"reasons": [odd], "overview": odd})
+    assert (await site.download("odd-texts", "1.0.0", "others")).status_code == 200
+    routes = ("", "/versions", "/versions/1.0.0", "/verify", "/card", "/install")
+    answers = [await site.get(f"/api/v1/skills/odd-texts{route}", ownerHandle="others") for route in routes]
+    # Those who ask for something else get it in their lists too.
+    answers += [await site.get("/api/v1/search", q="odd tide"), await site.get("/api/v1/trending")]
+    answers += [await site.get("/api/v1/skills")]
+    assert {answer.status_code for answer in answers} == {200}
+    site.registry.faults["*"] = Fault(status=503)
+    await site.hours_pass()
+    kept = await site.get("/api/v1/search", q="odd")
+    assert [row["slug"] for row in kept.json()["results"]] == ["odd-texts"]
+
+
+@once
+@pytest.mark.parametrize("score", [10**400, True, "9", None])
+async def test_a_score_that_is_none_does_not_break_a_search(site: Site, score: object) -> None:
+    row = {"slug": "tide-tables", "ownerHandle": "samples", "source": "clawhub", "score": score}
+    site.registry.faults["*"] = Fault(answer={"results": [row]})
+    found = await site.get("/api/v1/search", q="tides")
+    assert [row["slug"] for row in found.json()["results"]] == ["tide-tables"]
 
 
 async def test_a_skill_that_disappears_is_not_there(site: Site) -> None:
@@ -255,9 +304,28 @@ async def test_a_name_that_looks_like_one_that_is_used_is_refused(site: Site) ->
     site.registry.publish(skill("others", "meeting-note5", "1.0.0"))
     assert (await site.install("meeting-note5", "others")).status_code == 200
     site.registry.publish(skill("others", "rneeting-notes", "1.0.0"))
+    # What one or two instances have is no name yet that others would imitate, else these kept it for themselves.
+    await site.download("meeting-notes", "1.1.0")
     await site.download("meeting-notes", "2.0.0")
-    answer = await site.install("rneeting-notes", "others")
+    await site.download("meeting-notes", "2.0.0", address="127.0.0.2")
+    assert (await site.install("rneeting-notes", "others")).status_code == 200
+    async with site.database.write() as session:
+        reference = Reference(SkillName("samples", "meeting-notes"), "2.0.0")
+        await locks.note(session, "u-cccccccccc", reference, "sha256:0", SkillOrigin.INSTALL)
+    site.registry.publish(skill("others", "meeting-n0tes", "1.0.0"))
+    answer = await site.install("meeting-n0tes", "others")
     assert "looks like meeting-notes" in answer.json()["message"]
+
+
+@once
+async def test_a_skill_of_openclaws_own_has_its_name_for_itself_unless_the_operator_says_so(site: Site) -> None:
+    site.registry.publish(skill("others", "github", "1.0.0"))
+    site.registry.publish(skill("steipete", "github", "1.0.0"))
+    assert (await site.install("github", "steipete")).status_code == 200
+    assert "comes with OpenClaw" in (await site.install("github", "others")).json()["message"]
+    async with site.database.write() as session:
+        await rules.set_rule(session, rules.scope("@others/github"), SkillEffect.ALLOW, "")
+    assert (await site.install("github", "others")).status_code == 200
 
 
 async def test_a_store_that_is_full_lets_go_of_what_nobody_has(site: Site) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -126,6 +127,71 @@ async def test_a_registry_that_is_away_changes_no_verdict(site: Site) -> None:
         await site.mirror.check_again()
     assert (await site.row("tide-tables", "1.0.0")).verdict == SkillVerdict.PASSED
     assert (await site.download("tide-tables", "1.0.0")).status_code == 200
+
+
+#: What the registry says of everything at once, where something broke.
+EMPTY: list[dict[str, Any]] = [
+    {},
+    {"items": []},
+    {"items": {}},
+    {"items": [None, 5, "x"]},
+    {"verdicts": [{"ok": True}]},
+]
+BROKEN: list[dict[str, Any]] = [
+    {"ok": False, "security": None},
+    {"ok": False, "error": {"code": "internal"}, "reasons": ["scan.blocked"], "security": None},
+    {"publisherHandle": None},
+    {"publisherHandle": "others", "security": {"status": "malicious", "passed": False}},
+    {"version": "9.9.9", "security": {"status": "suspicious", "passed": False}},
+    {"requestedVersion": "9.9.9"},
+    {"security": {"state": "clean", "passed": True}},
+]
+FAULTS = [("*", Fault(answer=answer)) for answer in EMPTY]
+FAULTS += [("@samples/tide-tables", Fault(verdict=item)) for item in BROKEN]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(("name", "fault"), FAULTS)
+async def test_an_answer_that_says_nothing_takes_nothing_back(site: Site, name: str, fault: Fault) -> None:
+    await site.download("tide-tables", "1.0.0")
+    site.registry.faults[name] = fault
+    assert await site.mirror.check_again() == []
+    row = await site.row("tide-tables", "1.0.0")
+    assert row.verdict == SkillVerdict.PASSED
+    assert [lock.remove_since for lock in await site.locks()] == [None]
+    assert (await site.download("tide-tables", "1.0.0", address="127.0.0.2")).status_code == 200
+    # Where its archive had to make room, it waits for an answer that holds.
+    site.mirror.keeping.shelf.discard(str(row.archive))
+    site.registry.faults["@samples/tide-tables"] = Fault(verdict=fault.verdict)
+    assert (await site.download("tide-tables", "1.0.0")).status_code == 503
+    assert (await site.row("tide-tables", "1.0.0")).verdict == SkillVerdict.PASSED
+    site.registry.faults.clear()
+    assert (await site.download("tide-tables", "1.0.0")).status_code == 200
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(("name", "fault"), FAULTS)
+async def test_nothing_new_is_served_for_an_answer_that_says_nothing(site: Site, name: str, fault: Fault) -> None:
+    site.registry.faults[name] = fault
+    site.registry.faults["@samples/tide-tables"] = Fault(verdict=fault.verdict)
+    assert (await site.download("tide-tables", "1.0.0")).status_code == 403
+    assert site.registry.downloads.total() == 0
+    site.registry.faults.clear()
+    await site.hours_pass()
+    assert (await site.download("tide-tables", "1.0.0")).status_code == 200
+
+
+async def test_a_version_that_was_withdrawn_first_is_recalled_where_it_is(site: Site) -> None:
+    await site.download("tide-tables", "1.0.0")
+    site.registry.turn("@samples/tide-tables", "1.0.0", "pending", "scan:pending")
+    (withdrawn,) = await site.mirror.check_again()
+    assert withdrawn.recalled is None
+    site.registry.turn("@samples/tide-tables", "1.0.0", "suspicious", "suspicious.dynamic_code_execution")
+    (change,) = await site.mirror.check_again()
+    assert change.recalled is not None
+    assert change.recalled.instances == (INSTANCE,)
+    async with site.database.read() as session:
+        assert await locks.waiting(session) == [INSTANCE]
 
 
 async def test_a_recall_beats_a_vetting_that_is_under_way(site: Site) -> None:

@@ -22,10 +22,10 @@ KNOWN = [SkillName("samples", "meeting-notes"), SkillName("samples", "tide-table
         ("rneeting-notes", "meeting-notes"),
         ("meetingnotes", "meeting-notes"),
         ("tide-table", "tide-tables"),
-        ("github", None),
         ("gitlab", None),
         ("github-issues", None),
-        ("weather", None),
+        ("gmail", None),
+        ("slack", None),
         ("city-weather", None),
         ("unit-converter", None),
     ],
@@ -33,6 +33,15 @@ KNOWN = [SkillName("samples", "meeting-notes"), SkillName("samples", "tide-table
 def test_names(name: str, like: str | None) -> None:
     found = lookalike(SkillName("other", name), name, KNOWN)
     assert found == (f"Its name {name} looks like {like}." if like else None)
+
+
+def test_a_skill_of_openclaws_own_has_its_name_for_itself() -> None:
+    for owner in ("steipete", "openclaw"):
+        assert lookalike(SkillName(owner, "github"), "", KNOWN) is None
+    said = lookalike(SkillName("other", "github"), "", KNOWN)
+    assert said == "A skill named github comes with OpenClaw, and @other is not its publisher."
+    # Several instances have it: the operator allowed it, or it was there before.
+    assert lookalike(SkillName("other", "github"), "", [*KNOWN, SkillName("other", "github")]) is None
 
 
 def test_who_is_known_does_not_look_like_another() -> None:

@@ -33,20 +33,27 @@ def test_a_clean_verdict_passes() -> None:
 @pytest.mark.parametrize(
     ("change", "standing"),
     [
-        ({"publisherHandle": "somebody-else"}, Standing.DOUBTFUL),
-        ({"publisherHandle": None}, Standing.DOUBTFUL),
-        ({"version": "1.0.1"}, Standing.DOUBTFUL),
-        ({"version": None}, Standing.DOUBTFUL),
-        ({"slug": "other"}, Standing.DOUBTFUL),
-        ({"ok": False}, Standing.DOUBTFUL),
-        ({"ok": "true"}, Standing.DOUBTFUL),
-        ({"decision": "fail"}, Standing.DOUBTFUL),
-        ({"decision": None}, Standing.DOUBTFUL),
-        ({"security": None}, Standing.DOUBTFUL),
-        ({"security": {"status": "clean"}}, Standing.DOUBTFUL),
-        ({"security": {"status": "clean", "passed": False}}, Standing.DOUBTFUL),
-        ({"security": {"passed": True}}, Standing.DOUBTFUL),
-        ({"error": {"code": "boom"}}, Standing.DOUBTFUL),
+        ({"publisherHandle": "somebody-else"}, Standing.UNCLEAR),
+        ({"publisherHandle": None}, Standing.UNCLEAR),
+        ({"version": "1.0.1"}, Standing.UNCLEAR),
+        ({"version": None}, Standing.UNCLEAR),
+        ({"slug": "other"}, Standing.UNCLEAR),
+        ({"ok": False}, Standing.UNCLEAR),
+        ({"ok": "true"}, Standing.UNCLEAR),
+        ({"decision": "fail"}, Standing.UNCLEAR),
+        ({"decision": None}, Standing.UNCLEAR),
+        ({"security": None}, Standing.UNCLEAR),
+        ({"security": {"status": "clean"}}, Standing.UNCLEAR),
+        ({"security": {"status": "clean", "passed": False}}, Standing.UNCLEAR),
+        ({"security": {"passed": True}}, Standing.UNCLEAR),
+        ({"error": {"code": "boom"}}, Standing.UNCLEAR),
+        ({"error": {"code": "boom"}, "reasons": ["scan.blocked"]}, Standing.UNCLEAR),
+        ({"ok": False, "reasons": ["card.missing"]}, Standing.UNCLEAR),
+        ({"ok": False, "security": {"status": "error", "passed": False}}, Standing.UNCLEAR),
+        ({"ok": False, "security": {"status": "suspicious", "passed": False}}, Standing.DOUBTFUL),
+        ({"ok": False, "security": {"status": "suspicious"}, "version": None}, Standing.DOUBTFUL),
+        ({"security": {"status": "suspicious"}, "version": "1.0.1"}, Standing.UNCLEAR),
+        ({"security": {"status": "malicious"}, "publisherHandle": "somebody-else"}, Standing.UNCLEAR),
         ({"error": {"code": "skill_not_found"}, "version": None}, Standing.GONE),
         ({"ok": False, "reasons": ["version.not_found"]}, Standing.GONE),
         ({"ok": False, "security": {"status": "pending", "passed": False}}, Standing.PENDING),
@@ -64,7 +71,7 @@ def test_what_is_in_doubt_does_not_pass(change: dict[str, Any], standing: Standi
 
 
 def test_silence_does_not_pass() -> None:
-    assert read(REFERENCE, None).standing is Standing.DOUBTFUL
+    assert read(REFERENCE, None).standing is Standing.UNCLEAR
 
 
 JUNK = st.recursive(

@@ -101,8 +101,18 @@ CASES: list[tuple[str, Callable[[], bytes], str]] = [
     ("wrong checksum", wrong_checksum, "cannot be read"),
     ("unknown method", lambda: with_entries(HEAD, Entry("a", b"x", method=99)), "cannot be read"),
     ("no skill", lambda: pack({"README.md": b""}), "no SKILL.md"),
+    ("another within", lambda: pack({"skill.md": HEAD, "a/b/SKILL.md": HEAD}), "a skill in a folder"),
     ("a folder above", lambda: pack({"x/SKILL.md": HEAD}), "no SKILL.md"),
 ]
+
+
+@pytest.mark.parametrize(
+    "files", [{"skill.md": HEAD, "a.md": b""}, {"SKILL.md": HEAD, "examples/SKILL.md": HEAD}], ids=["lower", "example"]
+)
+def test_what_openclaw_loads_is_read(tmp_path: Path, files: dict[str, bytes]) -> None:
+    packed = tmp_path / "a.zip"
+    packed.write_bytes(pack(files))
+    assert read_bundle(packed).files == files
 
 
 @pytest.mark.parametrize(("make", "says"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])

@@ -40,6 +40,126 @@ def test_needs_are_read_in_the_form_that_openclaw_documents() -> None:
     }
 
 
+NEEDY = '{"openclaw": {"requires": {"bins": ["curl"]}}}'
+
+
+def bins(manifest: str) -> list[str]:
+    return read_manifest(Bundle({"SKILL.md": manifest.encode()})).needs.get("bins", [])
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        f"metadata: '{NEEDY}'",
+        f"metadata: |\n  {NEEDY}",
+        "metadata: |\n  // JSON5\n  {openclaw: {requires: {bins: ['curl',],},},}",
+        f'"metadata ": {NEEDY}',
+        # YAML makes another key of it, JSON5, which OpenClaw reads such a line with, the same.
+        NEEDY.replace("openclaw", r"op\enclaw").join(("metadata: ", "")),
+        'metadata: {"openclaw": {"requires": {"bins": [["curl"]]}}}',
+        'metadata: {"openclaw": {"requires": {"bins": "curl"}}}',
+    ],
+)
+def test_needs_are_found_however_the_metadata_are_written(head: str) -> None:
+    assert read(head).needs == {"bins": ["curl"]}
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        f"--- \t\nmetadata: {NEEDY}\n---\n",
+        f"---\nmetadata: {NEEDY}\n---  \nbody",
+        f"---\rmetadata: {NEEDY}\r---\rbody",
+        f"---\r\nmetadata: {NEEDY}\r\n---\r\nbody",
+        f"---\u00a0\nmetadata: {NEEDY}\n---",
+        f"\ufeff---\nmetadata: {NEEDY}\n---\n",
+        # Only a line of its own is an end.
+        f"---\nname: x\n---x: 1\nmetadata: {NEEDY}\n---\n",
+    ],
+)
+def test_the_first_lines_begin_and_end_where_they_do_for_openclaw(manifest: str) -> None:
+    assert bins(manifest) == ["curl"]
+
+
+def test_nothing_stands_between_two_lines_that_follow_each_other() -> None:
+    assert bins(f"---\n---\nmetadata: {NEEDY}\n---\n") == []
+
+
+def test_characters_that_no_text_may_have_are_left_out() -> None:
+    block = r'{"openclaw": {"requires": {"env": ["A\u0000B\ud800"]}}}'
+    assert read(f"metadata: '{block}'").needs == {"env": ["AB?"]}
+
+
+def test_what_is_installed_is_named_by_what_openclaw_goes_by() -> None:
+    entries = (
+        '{"kind": "download", "formula": "jq", "package": "jq", "url": "https://x.example/a"}, '
+        '{"type": "UV", "package": "tool"}, {"kind": "brew", "cask": "app", "url": "https://y.example"}, '
+        '{"kind": "else", "module": "m", "url": "u"}'
+    )
+    found = read('metadata: {"openclaw": {"install": [' + entries + "]}}").needs
+    assert found["installs"] == ["brew: app", "download: https://x.example/a", "else: m u", "uv: tool"]
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts"),
+    [
+        ("HTTPS://Api.Example/v1", ["api.example"]),
+        ("wss://live.example:443/x ftp://files.example", ["files.example", "live.example"]),
+        ("http://[2001:DB8::1]:80/ http://[not-one]/", ["2001:db8::1"]),
+        ("http://3405803783/ http://0xcb007107 http://0313.0.0x71.7", ["203.0.113.7"]),
+        (r"https:\/\/escaped.example\/x", ["escaped.example"]),
+        ("https:///slashes.example", ["slashes.example"]),
+        ("https://%65vil.example", ["evil.example"]),
+        ("https://github.example:x@evil.example/", ["evil.example", "github.example"]),
+        ("curl https://one.example;x@two.example", ["one.example", "two.example"]),
+        ("[a](https://x.example). https://y.example. https://z.example，", ["x.example", "y.example", "z.example"]),
+        ("file:///readme.md http://localhost:80 http://HOST/ C://", []),
+    ],
+)
+def test_hosts_are_found_however_their_addresses_are_written(text: str, hosts: list[str]) -> None:
+    found = read_manifest(Bundle({"SKILL.md": b"# x", "a": text.encode()})).needs
+    assert found.get("domains", []) == hosts
+
+
+def test_an_address_after_many_others_is_found() -> None:
+    content = b"https://same.example/ " * 6000 + b"https://last.example/"
+    assert read_manifest(Bundle({"SKILL.md": b"# x", "a": content})).needs["domains"] == [
+        "last.example",
+        "same.example",
+    ]
+
+
+MANY = ", ".join(f"n{number}" for number in range(101))
+INSTALLS = ", ".join(f"{{kind: uv, package: n{number}}}" for number in range(101))
+
+
+@pytest.mark.parametrize(
+    ("head", "says"),
+    [
+        (f"metadata: {{openclaw: {{requires: {{bins: [{MANY}]}}}}}}", "more than 100 things"),
+        (f"metadata: {{openclaw: {{requires: {{env: '{MANY}'}}}}}}", "more than 100 things"),
+        (f"allowed-tools: {MANY}", "more than 100 things"),
+        (f"metadata: {{openclaw: {{install: [{INSTALLS}]}}}}", "more than 100 things"),
+        (f"metadata: {{openclaw: {{requires: {{bins: [{'x' * 1001}]}}}}}}", "more than 1000 characters"),
+        (f"name: {'x' * 33_000}", "more than 32 KiB"),
+        ("metadata: '{\"openclaw\": '", "no JSON"),
+        ("metadata: '" + "[" * 5000 + "{'", "nested too deeply"),
+        ("metadata: {}\n'metadata ': {}", "twice"),
+        ("name: x\u2028metadata: {}", "ends of lines"),
+        ("metadata: {openclaw: {os: [0x" + "f" * 5000 + "]}}", "too long"),
+    ],
+)
+def test_what_would_hide_needs_is_refused(head: str, says: str) -> None:
+    with pytest.raises(BadManifest, match=says):
+        read(head)
+
+
+def test_more_addresses_than_anybody_would_read_are_refused() -> None:
+    content = " ".join(f"https://h{number}.example" for number in range(501)).encode()
+    with pytest.raises(BadManifest, match="more than 500 addresses"):
+        read_manifest(Bundle({"SKILL.md": b"# x", "a": content}))
+
+
 @pytest.mark.parametrize("name", ["clawdbot", "clawdis"])
 def test_older_names_of_the_block_count(name: str) -> None:
     assert read(f"metadata:\n  {name}:\n    requires:\n      bins: [curl]").needs == {"bins": ["curl"]}
@@ -67,7 +187,13 @@ def test_lines_without_an_end_are_a_sentence() -> None:
 
 
 @pytest.mark.parametrize(
-    "head", ["metadata: 5", "metadata:\n  openclaw: [1]", "metadata:\n  openclaw:\n    requires: yes\n    install: 7"]
+    "head",
+    [
+        "metadata: 5",
+        "metadata: none",
+        "metadata:\n  openclaw: [1]",
+        "metadata:\n  openclaw:\n    requires: yes\n    install: 7",
+    ],
 )
 def test_odd_types_ask_for_nothing(head: str) -> None:
     assert read(head).needs == {}
