@@ -254,7 +254,10 @@ class Provisioner:
         return [instance_id for instance_id in found if self._not_before.get(instance_id, 0.0) <= at]
 
     async def _recalled(self) -> list[str]:
-        """Instances that must lose a skill and have a container to lose it from; archived ones lose it as they wake."""
+        """Instances that must lose a skill and have a container to lose it from; archived ones lose it as they wake.
+
+        One that failed does too, unless it runs all the same.
+        """
         query = (
             select(Instance.id)
             .join(SkillLock, SkillLock.instance_id == Instance.id)
@@ -262,7 +265,9 @@ class Provisioner:
                 SkillLock.remove_since.is_not(None),
                 Instance.container != ContainerState.NONE,
                 Instance.archive.is_(None),
-                Instance.failure.is_(None),
+                or_(
+                    Instance.failure.is_(None), Instance.container.in_((ContainerState.RUNNING, ContainerState.PAUSED))
+                ),
             )
             .distinct()
         )
