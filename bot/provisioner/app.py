@@ -254,16 +254,18 @@ class Provisioner:
         return [instance_id for instance_id in found if self._not_before.get(instance_id, 0.0) <= at]
 
     async def _recalled(self) -> list[str]:
-        """Instances that must lose a skill and have a container to lose it from; archived ones lose it as they wake."""
+        """Instances that must lose a skill: those that run, and those at rest that have a container to lose it from.
+
+        At rest, archived ones and those that failed lose it as they wake.
+        """
+        alive = Instance.container.in_((ContainerState.RUNNING, ContainerState.PAUSED))
+        at_rest = and_(
+            Instance.container != ContainerState.NONE, Instance.archive.is_(None), Instance.failure.is_(None)
+        )
         query = (
             select(Instance.id)
             .join(SkillLock, SkillLock.instance_id == Instance.id)
-            .where(
-                SkillLock.remove_since.is_not(None),
-                Instance.container != ContainerState.NONE,
-                Instance.archive.is_(None),
-                Instance.failure.is_(None),
-            )
+            .where(SkillLock.remove_since.is_not(None), or_(alive, at_rest))
             .distinct()
         )
         async with self._database.read() as session:

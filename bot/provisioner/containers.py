@@ -37,11 +37,19 @@ _READ_LIMIT = 64 * 1024
 _STALLED = 120.0
 #: Where a volume is in the container through which it is filled.
 _FILL_AT = "/node"
-#: Removes each of its words, whatever modes there are below, and says whether all of them are gone.
+#: Removes each of its words, whatever modes there are above and below, and says whether all of them are gone.
 _REMOVE = """\
-for path; do chmod -R u+rwX "$path" 2>/dev/null; rm -rf -- "$path"; done
+home=$1; shift
+for path; do
+  at=$home below=${path#"$home"/}
+  while chmod u+rwx "$at" 2>/dev/null; [ "$below" != "${below#*/}" ]; do at=$at/${below%%/*} below=${below#*/}; done
+  chmod -R u+rwX "$path" 2>/dev/null
+  rm -rf -- "$path"
+done
 for path; do if [ -e "$path" ] || [ -h "$path" ]; then exit 3; fi; done
 """
+#: Paths that one command removes.
+_AT_ONCE = 250
 #: Seconds that a gateway gets to end by itself; it may drain a turn.
 STOP_GRACE = 20
 
@@ -339,10 +347,12 @@ class Containers:
     async def remove_paths(self, instance_id: str, paths: Sequence[str]) -> None:
         """Remove what is at paths below the home folder of a stopped instance; raises where something stays."""
         await self._require_still(instance_id)
-        command = ["/bin/sh", "-c", _REMOVE, "sh", *(f"{HOME}/{path}" for path in paths)]
-        code = await self._run_helper(instance_id, command)
-        if code != 0:
-            raise ContainerError(f"Files of {instance_id} cannot be removed: the helper ended with {code}.")
+        # There is a limit to what one command may be told.
+        for first in range(0, len(paths), _AT_ONCE):
+            some = [f"{HOME}/{path}" for path in paths[first : first + _AT_ONCE]]
+            code = await self._run_helper(instance_id, ["/bin/sh", "-c", _REMOVE, "sh", HOME, *some])
+            if code != 0:
+                raise ContainerError(f"Files of {instance_id} cannot be removed: the helper ended with {code}.")
 
     async def put_files(self, instance_id: str, files: list[FileInVolume]) -> None:
         """Write files into the volume through the archive API, all owned by the gateway's user, mode 0600."""

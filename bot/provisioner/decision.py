@@ -132,7 +132,9 @@ def decide(facts: Facts) -> Decision:
         return _member(facts)
     if facts.wish.wanted == Wanted.ABSENT:
         return Decision(Action.DELETE, "Its person's data is being deleted.")
-    if facts.recalled and facts.container is not ContainerState.NONE and facts.instance.archive is None:
+    # What is archived loses it as it wakes, unless the database is older than what there is.
+    alive = facts.container in (ContainerState.RUNNING, ContainerState.PAUSED)
+    if facts.recalled and (alive or (facts.container is not ContainerState.NONE and facts.instance.archive is None)):
         return Decision(Action.RECALL, "A skill that it has was recalled.", force=True)
     match facts.wish.wanted:
         case Wanted.STOPPED:

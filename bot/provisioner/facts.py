@@ -14,11 +14,12 @@ from bot.provisioner.decision import Facts, Request
 from bot.provisioner.drift import drift
 from bot.provisioner.skills import Step
 from bot.provisioner.work import Work
-from bot.skills import locks
+from bot.skills import locks, recalls
 from bot.store import now
 from bot.store.tables import ContainerState, InboxUpdate, Instance, Recipient, Usage, User, Wish
 from bot.users import people
 
+_ALIVE = (ContainerState.RUNNING, ContainerState.PAUSED)
 _PENDING = InboxUpdate.status == literal_column("'pending'")
 
 
@@ -52,6 +53,7 @@ async def look(
             return None
         instance, user, wish = row
         recalled = bool(await locks.to_remove(session, instance_id))
+        doubtful = skills.is_strange(instance) and bool(await recalls.of_versions(session))
         plan = context.sets.of_plan(wish.plan if wish is not None else instance.plan)
         todo = await skills.steps(session, instance, plan) if context.skills_url is not None else []
         turn = await session.scalar(select(func.max(Usage.at)).where(Usage.instance_id == instance_id))
@@ -74,7 +76,8 @@ async def look(
         drift=drift(observed, context.spec(instance)) if observed and instance.declared_hash else None,
         missed=missed,
         request=request,
-        recalled=recalled,
+        # One that does not run is looked through as it starts.
+        recalled=recalled or (doubtful and container in _ALIVE),
         skills=bool(todo),
         skills_urgent=any(step.urgent for step in todo),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -32,34 +32,38 @@ async def note(session: AsyncSession, instance_id: str, reference: Reference, di
         "remove_since": now() if recall else None,
         "recall_id": recall.id if recall else None,
     }
-    if origin is SkillOrigin.INSTALL:
-        values["origin"] = origin
     key = {"instance_id": instance_id, "owner": name.owner, "slug": name.slug, "version": reference.version}
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    statement = insert(SkillLock).values(**key, **{"origin": origin, **values})
-    await session.execute(statement.on_conflict_do_update(index_elements=list(key), set_=values))
+    statement = insert(SkillLock).values(**key, origin=origin, **values)
+    # What was seen there stays so.
+    anew = {**values, "origin": case((SkillLock.origin == SkillOrigin.INSTALL, SkillOrigin.INSTALL), else_=origin)}
+    await session.execute(statement.on_conflict_do_update(index_elements=list(key), set_=anew))
 
 
 async def settle(session: AsyncSession, instance_id: str, reference: Reference, digest: str) -> None:
-    """The instance has exactly this version of the skill: it was looked at there, and others of it are gone."""
+    """The instance has this version of the skill where OpenClaw puts it: it was looked at there.
+
+    What it downloaded besides may be anywhere, so a recall still looks for that.
+    """
     await note(session, instance_id, reference, digest, SkillOrigin.INSTALL)
     others = delete(SkillLock).where(
         SkillLock.instance_id == instance_id,
         SkillLock.owner == reference.name.owner,
         SkillLock.slug == reference.name.slug,
         SkillLock.version != reference.version,
+        SkillLock.origin == SkillOrigin.INSTALL,
     )
     await session.execute(others)
 
 
 async def of_instance(session: AsyncSession, instance_id: str) -> list[SkillLock]:
-    """What an instance has, or may have, by name."""
-    query = select(SkillLock).where(SkillLock.instance_id == instance_id)
+    """What an instance has, or downloaded and did not remove since, by name."""
+    query = select(SkillLock).where(SkillLock.instance_id == instance_id, SkillLock.origin != SkillOrigin.PAST)
     return list(await session.scalars(query.order_by(SkillLock.owner, SkillLock.slug, SkillLock.version)))
 
 
 async def to_remove(session: AsyncSession, instance_id: str) -> list[SkillLock]:
-    """What an instance has, or may have, and must lose."""
+    """What an instance has, or may have, even as a copy somewhere, and must lose."""
     query = select(SkillLock).where(SkillLock.instance_id == instance_id, SkillLock.remove_since.is_not(None))
     return list(await session.scalars(query.order_by(SkillLock.owner, SkillLock.slug, SkillLock.version)))
 
@@ -70,12 +74,22 @@ async def waiting(session: AsyncSession) -> list[str]:
     return list(await session.scalars(query.order_by(SkillLock.instance_id)))
 
 
-async def removed(session: AsyncSession, instance_id: str, name: SkillName, version: str | None = None) -> None:
-    """The instance no longer has a version of a skill, or with None any; it was looked at there."""
+async def uninstalled(session: AsyncSession, instance_id: str, name: SkillName) -> None:
+    """The skill is nowhere any more where OpenClaw would take it from; copies of what was downloaded may be left."""
+    mine = (SkillLock.instance_id == instance_id, SkillLock.owner == name.owner, SkillLock.slug == name.slug)
+    await session.execute(delete(SkillLock).where(*mine, SkillLock.origin == SkillOrigin.INSTALL))
+    await session.execute(update(SkillLock).where(*mine).values(origin=SkillOrigin.PAST))
+
+
+async def removed(session: AsyncSession, instance_id: str, reference: Reference) -> None:
+    """The instance no longer has a version of a skill: its whole volume was looked through."""
     gone = delete(SkillLock).where(
-        SkillLock.instance_id == instance_id, SkillLock.owner == name.owner, SkillLock.slug == name.slug
+        SkillLock.instance_id == instance_id,
+        SkillLock.owner == reference.name.owner,
+        SkillLock.slug == reference.name.slug,
+        SkillLock.version == reference.version,
     )
-    await session.execute(gone if version is None else gone.where(SkillLock.version == version))
+    await session.execute(gone)
 
 
 async def forget(session: AsyncSession, instance_id: str) -> None:

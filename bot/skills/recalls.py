@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bot.skills.names import Reference, SkillName
@@ -83,6 +83,24 @@ async def in_force(session: AsyncSession, reference: Reference) -> SkillRecall |
         .limit(1)
     )
     return (await session.scalars(query)).one_or_none()
+
+
+async def of_versions(session: AsyncSession) -> list[tuple[SkillRecall, SkillVersion]]:
+    """Every version that was looked into and that a recall keeps from instances, with that recall."""
+    query = (
+        select(SkillRecall, SkillVersion)
+        .join(
+            SkillVersion,
+            and_(
+                SkillVersion.owner == SkillRecall.owner,
+                SkillVersion.slug == SkillRecall.slug,
+                or_(SkillRecall.version.is_(None), SkillRecall.version == SkillVersion.version),
+            ),
+        )
+        .where(SkillRecall.lifted_at.is_(None), SkillVersion.digest.is_not(None))
+        .order_by(SkillRecall.id.desc())
+    )
+    return [(recalled, version) for recalled, version in await session.execute(query)]
 
 
 async def lift(session: AsyncSession, name: SkillName, version: str | None) -> int:

@@ -53,9 +53,12 @@ async def unwant(session: AsyncSession, user_id: int, name: SkillName, source: S
     await session.flush()
 
 
-async def approve(session: AsyncSession, user_id: int, name: SkillName, version: str, source: SkillSource) -> None:
+async def approve(session: AsyncSession, user_id: int, name: SkillName, version: str) -> None:
     """The person agrees to what a version newly needs."""
-    wish = await _find(session, user_id, name) or await want(session, user_id, name, source)
+    wish = await _find(session, user_id, name)
+    if wish is None:
+        # It came with their plan, which goes on to say which versions come.
+        wish = await want(session, user_id, name, SkillSource.PLAN)
     if wish.policy == SkillPolicy.PIN:
         # Who had pinned it and now wants the newer one wants that one kept.
         wish.version = version

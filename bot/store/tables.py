@@ -599,6 +599,7 @@ class SkillOrigin(StrEnum):
 
     DOWNLOAD = "download"  #: it asked the mirror for the archive, and may have unpacked it
     INSTALL = "install"  #: whoever installed it there looked that it is there
+    PAST = "past"  #: it was downloaded and removed; a copy may be where nobody has looked since
 
 
 class SkillLock(Base):

@@ -247,10 +247,18 @@ async def test_a_skill_comes_is_updated_and_goes(tenant: Tenant) -> None:
     assert tenant.inside(f"tail -n 1 {FOLDER}/SKILL.md") == "mine"
     assert (await tenant.news())[-1] == "skill.failed"
 
+    # It goes from wherever OpenClaw would take it, and what only has its name stays.
+    tenant.inside(f"mkdir -p /home/node/.openclaw/skills && cp -r {FOLDER} /home/node/.openclaw/skills/again")
+    own = "/home/node/.agents/skills/meeting-notes"
+    tenant.inside(f"mkdir -p {own} && echo mine > {own}/SKILL.md")
     await tenant.wish(wanted="absent")
     assert await tenant.settle() == [Act.REMOVE]
     assert (await tenant.held(), await tenant.state()) == ([], None)
-    assert tenant.inside("ls /home/node/.openclaw/workspace/skills") == ""
+    assert tenant.inside("ls /home/node/.openclaw/workspace/skills /home/node/.openclaw/skills").split() == [
+        "/home/node/.openclaw/skills:",
+        "/home/node/.openclaw/workspace/skills:",
+    ]
+    assert tenant.inside(f"cat {own}/SKILL.md") == "mine"
     assert "meeting-notes" not in tenant.inside("cat /home/node/.openclaw/workspace/.clawhub/lock.json")
 
 
@@ -261,6 +269,9 @@ async def test_what_was_recalled_goes_with_its_copies_and_nothing_runs_again(ten
     for line in (
         "mkdir -p /home/node/.agents/skills /home/node/.openclaw/workspace/skills/mine",
         f"cp -r {FOLDER} /home/node/.agents/skills/other-name",
+        # Among the person's own files, in a folder that nobody may write to.
+        f"mkdir /home/node/papers && cp {FOLDER}/*.* /home/node/papers && echo mine > /home/node/papers/diary",
+        "chmod 500 /home/node/papers",
         "echo '---\nname: mine\n---' > /home/node/.openclaw/workspace/skills/mine/SKILL.md",
         # Using it leaves traces, and modes that keep it from being removed.
         f"mkdir {FOLDER}/cache && echo used > {FOLDER}/cache/used && chmod 500 {FOLDER}/cache",
@@ -284,11 +295,12 @@ async def test_what_was_recalled_goes_with_its_copies_and_nothing_runs_again(ten
     left = tenant.docker("run", "--rm", "-v", f"{tenant.id}:/v", found["Image"], "find", "/v", "-name", "SKILL.md")
     assert left.split() == ["/v/.openclaw/workspace/skills/mine/SKILL.md"]
     assert await tenant.held() == []
+    assert await tenant.context.containers.read_file(tenant.id, "papers/diary") == b"mine\n"
     assert (await tenant.news())[-1] == "skill.recalled"
     async with tenant.context.database.read() as session:
         gone = (await session.scalars(select(AuditEntry).where(AuditEntry.action == "skill.gone"))).one()
         instance = await session.get_one(Instance, tenant.id)
-    assert "from 2 folders" in gone.detail
+    assert "from 3 folders" in gone.detail
     assert (instance.container, instance.ready_at, instance.fenced_at) == ("exited", None, None)
 
     # Its session is a new one before anything else is delivered, and only once.

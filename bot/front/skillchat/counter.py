@@ -228,7 +228,7 @@ class SkillCounter:
             await self._talk.edit(session, user.telegram_id, message_id, *await _held(session, held))
             return _CHANGED
         if verb == Verb.UPDATE:
-            await wishes.approve(session, user.id, held.name, held.offered, SkillSource.PERSON)
+            await wishes.approve(session, user.id, held.name, held.offered)
             return await self._follow(session, user, [held.name], message_id)
         pin = SkillPolicy.PIN
         await wishes.want(session, user.id, held.name, SkillSource.PERSON, policy=pin, version=held.version)

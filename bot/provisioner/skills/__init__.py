@@ -2,7 +2,7 @@
 
 from bot.provisioner.skills.decision import Act, Step
 from bot.provisioner.skills.installing import Installing
-from bot.provisioner.skills.looking import steps
+from bot.provisioner.skills.looking import is_strange, steps
 from bot.provisioner.skills.recalling import Recalling
 
-__all__ = ["Act", "Installing", "Recalling", "Step", "steps"]
+__all__ = ["Act", "Installing", "Recalling", "Step", "is_strange", "steps"]

@@ -12,6 +12,8 @@ from bot.store.tables import SkillPolicy, SkillSource, SkillStatus
 
 #: Seconds after which what failed is tried again by itself.
 AGAIN = 6 * 3600.0
+#: Seconds after which an update that broke off is, so that it keeps no instance from sleeping.
+_SOON = 60.0
 
 Needs = Mapping[str, Sequence[str]]
 
@@ -91,6 +93,9 @@ def decide(wished: Wished, present: Present, versions: Sequence[Version], clash:
     nothing = Step(name, Act.NOTHING)
     if present.status is SkillStatus.FAILED and max(wished.asked_at, now - AGAIN) < present.updated_at <= now:
         return nothing
+    broke_off = present.status is SkillStatus.INSTALLING and present.version is not None
+    if broke_off and max(wished.asked_at, now - _SOON) < present.updated_at <= now:
+        return nothing
     if not wished.present:
         owed = present.status is SkillStatus.REMOVING and present.offered is not None and present.version is None
         gone = present.version is None and not present.fetched and (present.status is None or owed)
@@ -104,7 +109,8 @@ def decide(wished: Wished, present: Present, versions: Sequence[Version], clash:
     if wanted is None or wanted.version == present.version:
         settled = present.status is SkillStatus.INSTALLED
         return nothing if settled else Step(name, Act.SETTLE, present.version)
-    if wished.policy is SkillPolicy.PIN:
+    # Who pinned it knows which version they want; a plan's pin is the operator's, who agrees to nothing for others.
+    if wished.policy is SkillPolicy.PIN and wished.source is not SkillSource.PLAN:
         return Step(name, Act.UPDATE, wanted.version, urgent=urgent)
     asks = new_needs(present.needs, wanted.needs)
     if asks and wished.approved != wanted.version:
@@ -135,7 +141,10 @@ def order(version: str) -> tuple[tuple[int, ...], bool, str] | None:
 def _wanted(wished: Wished, installed: str, versions: Sequence[Version]) -> Version | None:
     """The version that should take the place of the installed one."""
     if wished.policy is SkillPolicy.PIN:
-        return Version(wished.version, {}) if wished.version is not None else None
+        if wished.version is None or wished.source is not SkillSource.PLAN:
+            return Version(wished.version, {}) if wished.version is not None else None
+        # Before it was vetted nobody knows what it needs.
+        return next((each for each in versions if each.version == wished.version), None)
     here = order(installed)
     if here is None:
         return None

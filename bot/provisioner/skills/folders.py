@@ -14,14 +14,16 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from bot.skills.digests import CLIENT_FOLDERS, tree_digest
-from bot.skills.names import Reference
+from bot.skills.inspection.archive import MANIFESTS
+from bot.skills.names import Reference, SkillName
 
+#: Where OpenClaw's client puts skills, below the home folder.
+SKILLS = ".openclaw/workspace/skills"
 #: Most bytes and entries that are read, and bytes of a client's note beside a skill.
 MOST_BYTES = 8 * 2**30
 MOST_ENTRIES = 500_000
 _NOTE = 64 * 1024
 _PIECE = 1 << 20
-_HEAD = "SKILL.md"
 _ORIGIN = ".clawhub/origin.json"
 
 
@@ -40,7 +42,7 @@ class Files:
 
 @dataclass
 class Folder:
-    """A folder that OpenClaw takes for a skill: it has a SKILL.md."""
+    """A folder that may be a skill: it has a SKILL.md."""
 
     #: Below the home folder.
     path: str
@@ -57,15 +59,28 @@ class Folder:
         """OpenClaw's digest of it; None: it has none."""
         return None if self.odd else tree_digest(self.hashes, self.folders)
 
-    def is_of(self, version: Files) -> bool:
-        """Whether it is this version, or has all of it beside something else, or is noted as it."""
-        name = version.reference.name
-        noted = (self.origin.get("slug"), self.origin.get("installedVersion"))
-        if noted == (name.slug, version.reference.version) and self.origin.get("ownerHandle") in (None, name.owner):
-            return True
-        if self.digest == version.digest:
-            return True
-        return bool(version.hashes) and version.hashes.items() <= self.hashes.items()
+    def is_noted_as(self, name: SkillName) -> bool:
+        """Whether the client that installed it says that it is this skill."""
+        return self.origin.get("slug") == name.slug and self.origin.get("ownerHandle") in (None, name.owner)
+
+    def parts_of(self, version: Files) -> list[str]:
+        """What of it is this version, as paths below the home folder; none: it is something else.
+
+        All of it where its digest says so, or the client's note; only the version's files where it has all of them
+        beside something else, which may be the person's own.
+        """
+        noted = self.is_noted_as(version.reference.name)
+        noted = noted and self.origin.get("installedVersion") == version.reference.version
+        whole = noted or self.digest == version.digest
+        if whole and not self.is_home:
+            return [self.path]
+        same = [path for path, sha256 in version.hashes.items() if self.hashes.get(path) == sha256]
+        return [f"{self.path}/{path}" for path in same] if whole or len(same) == len(version.hashes) else []
+
+    @property
+    def is_home(self) -> bool:
+        """Whether everything that the assistant has lies below it, so that it is no skill's, whatever a note says."""
+        return f"{SKILLS}/".startswith(f"{self.path}/")
 
 
 async def skills_in(pieces: AsyncGenerator[bytes, None], at: str) -> list[Folder]:
@@ -133,11 +148,13 @@ def _read(stream: io.RawIOBase, at: str) -> Iterator[Folder]:
                 if entry.islnk() and (linked := hashes.get(_below_top(entry.linkname))) is not None:
                     hashes[name] = linked
     names = sorted({*hashes, *odd})
+    seen = ""
     beside = sorted(folders)
     for name in names:
         path, _, last = name.rpartition("/")
-        if last != _HEAD or not path:
+        if last not in MANIFESTS or not path or path == seen:
             continue
+        seen = path
         below = f"{path}/"
         found = Folder(f"{at}/{path}" if at else path)
         for each in _starting(names, below):

@@ -18,7 +18,7 @@ from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.openclaw import HOME
 from bot.provisioner.skills import looking
 from bot.provisioner.skills.decision import Act, Step
-from bot.provisioner.skills.folders import Files, Folder, TooMuch, skills_in
+from bot.provisioner.skills.folders import SKILLS, Files, Folder, TooMuch, skills_in
 from bot.provisioner.work import Work
 from bot.skills import locks
 from bot.skills.names import Reference, SkillName
@@ -30,20 +30,32 @@ _log = structlog.get_logger(__name__)
 #: Seconds that OpenClaw's client may take: it starts in three, and the mirror may have to fetch and vet first.
 INSTALL_WITHIN = 300.0
 _SHELL_WITHIN = 120.0
-#: Where OpenClaw's client puts skills, and where the version before an update lies meanwhile; below the home folder.
-SKILLS = ".openclaw/workspace/skills"
+#: From where else OpenClaw takes skills, which its client fills with `--global`; below the home folder.
+_ELSEWHERE = (".openclaw/skills", ".agents/skills", ".openclaw/workspace/.agents/skills")
+#: Where the version before an update lies meanwhile.
 ASIDE = ".zaki/skills"
 _CLIENT = ("/usr/local/bin/node", "/app/openclaw.mjs", "skills")
 #: Letters of a client's own words in a sentence of ours.
 _WORDS = 240
 _SET_ASIDE = 'mkdir -p "$3" && rm -rf -- "$3/$2" && cp -a -- "$1/$2" "$3/.$2" && mv -T -- "$3/.$2" "$3/$2"'
-_PUT_BACK = 'rm -rf -- "$1/$2" && mv -T -- "$3/$2" "$1/$2"'
+#: A client that Docker lost sight of may still be at work.
+_PUT_BACK = """\
+for each in /proc/[0-9]*; do
+  case "$(tr '\\0' ' ' 2>/dev/null < "$each/cmdline")" in
+    *"/openclaw.mjs skills "[i]"nstall @"*"/$2 "*) kill -s KILL -- "-${each#/proc/}" "${each#/proc/}" ;;
+  esac
+done 2>/dev/null
+mkdir -p "$1"
+chmod -R u+rwX "$1/$2" 2>/dev/null
+rm -rf -- "$1/$2" && mv -T -- "$3/$2" "$1/$2"
+"""
 _FORGET = 'rm -rf -- "$3/$2" "$3/.$2"'
-#: Removes a skill as OpenClaw's documentation does by hand: its folder, and its line in the client's list.
+#: Removes a skill as OpenClaw's documentation does by hand: its folders, and its line in the client's list.
 _REMOVE = """\
 const fs = require("node:fs");
-const [folder, list, slug] = process.argv.slice(1);
-fs.rmSync(`${folder}/${slug}`, { recursive: true, force: true });
+const [folder, list, slug, ...paths] = process.argv.slice(1);
+for (const path of paths) fs.rmSync(path, { recursive: true, force: true });
+if (fs.existsSync(`${folder}/${slug}`)) process.exit(0);
 let kept;
 try { kept = JSON.parse(fs.readFileSync(list, "utf8")); } catch { process.exit(0); }
 for (const key of Object.keys(kept.skills ?? {})) if (key === slug || key.endsWith(`/${slug}`)) delete kept.skills[key];
@@ -61,7 +73,10 @@ class Installing:
 
     async def carry_out(self, work: Work, steps: Sequence[Step]) -> None:
         """One after the other; what fails is noted, told, and does not keep the others."""
-        await self._tidy(work)
+        try:
+            await self._tidy(work)
+        except (ContainerError, TooMuch) as error:
+            _log.warning("what an update left aside stays there", instance=work.instance.id, reason=str(error))
         for step in steps:
             if not await work.is_wanted_up():
                 return
@@ -112,8 +127,12 @@ class Installing:
         if before.reference.version != step.version:
             await self._note(work, step.name, SkillStatus.INSTALLING, before.reference.version, step)
             await self._shell(work, _SET_ASIDE, step.name)
-            ended = await self._run(work, step, "--force")
-            after = await self._find(work, step.name)
+            try:
+                ended = await self._run(work, step, "--force")
+                after = await self._find(work, step.name)
+            except (ContainerError, TooMuch) as error:
+                await self._give_up(work, step, before.reference.version, str(error))
+                return
             if after is None or after.reference.version != step.version:
                 await self._shell(work, _PUT_BACK, step.name)
                 back = await self._find(work, step.name)
@@ -123,18 +142,27 @@ class Installing:
         await self._shell(work, _FORGET, step.name)
         await self._have(work, step, before, News.SKILL_UPDATED)
 
+    async def _give_up(self, work: Work, step: Step, before: str, why: str) -> None:
+        """Put the version before back after an update of which Docker does not say how far it came."""
+        try:
+            await self._shell(work, _PUT_BACK, step.name)
+        except ContainerError as error:
+            # It stays "installing", so it is soon looked at again, which begins with what lies aside.
+            _log.warning("an update was not taken back", instance=work.instance.id, reason=str(error))
+            return
+        await self._failed(work, step, f"It could not be looked at: {why}", before)
+
     async def _remove(self, work: Work, step: Step) -> None:
         await self._note(work, step.name, SkillStatus.REMOVING, step.version, step)
-        folder = await self._folder(work, step.name)
-        if folder is not None and folder.origin.get("ownerHandle") in (None, step.name.owner):
+        if paths := await self._copies(work, step.name):
             workspace = f"{HOME}/{SKILLS.rpartition('/')[0]}"
-            words = [f"{HOME}/{SKILLS}", f"{workspace}/.clawhub/lock.json", step.name.slug]
+            words = [f"{HOME}/{SKILLS}", f"{workspace}/.clawhub/lock.json", step.name.slug, *paths]
             await self._execute(work, [_CLIENT[0], "-e", _REMOVE, *words], _SHELL_WITHIN)
-            if await self._folder(work, step.name) is not None:
+            if await self._copies(work, step.name):
                 await self._failed(work, step, "It could not be removed.", step.version)
                 return
         async with self._context.database.write() as session:
-            await locks.removed(session, work.instance.id, step.name)
+            await locks.uninstalled(session, work.instance.id, step.name)
             state = await session.get(SkillState, (work.instance.id, step.name.owner, step.name.slug))
             if state is not None:
                 await session.delete(state)
@@ -171,15 +199,27 @@ class Installing:
         found = await skills_in(self._containers.read_folder(work.instance.id, SKILLS), SKILLS)
         return next((folder for folder in found if folder.path == path), None)
 
+    async def _copies(self, work: Work, name: SkillName) -> list[str]:
+        """Where OpenClaw would take the skill from, whatever its version; not what only has its name."""
+        digests = {files.digest for files in await self._known(name)}
+        paths = []
+        for place in (SKILLS, *_ELSEWHERE):
+            for folder in await skills_in(self._containers.read_folder(work.instance.id, place), place):
+                if folder.is_noted_as(name) or folder.digest in digests:
+                    paths.append(f"{HOME}/{folder.path}")
+        return paths
+
+    async def _known(self, name: SkillName) -> list[Files]:
+        async with self._context.database.read() as session:
+            return await looking.vetted(session, name)
+
     async def _find(self, work: Work, name: SkillName) -> Files | None:
         """Which version of the skill is there, whole and unchanged; None: none is."""
         folder = await self._folder(work, name)
         if folder is None or folder.digest is None:
             return None
-        async with self._context.database.read() as session:
-            known = await looking.vetted(session, name)
         noted = folder.origin.get("installedVersion")
-        same = [files for files in known if files.digest == folder.digest]
+        same = [files for files in await self._known(name) if files.digest == folder.digest]
         return next((files for files in same if files.reference.version == noted), same[0] if same else None)
 
     async def _installed(self, work: Work, name: SkillName) -> str | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bot.provisioner.skills.decision import Act, Present, Step, Version, Wished, decide
 from bot.provisioner.skills.folders import Files
-from bot.skills import locks
+from bot.skills import locks, recalls
 from bot.skills.names import Reference, SkillName
 from bot.skills.sets import Recommended
 from bot.store import now
@@ -66,14 +67,44 @@ async def vetted(session: AsyncSession, name: SkillName) -> list[Files]:
     ]
 
 
-async def to_lose(session: AsyncSession, instance_id: str) -> list[tuple[SkillLock, Files]]:
-    """What the instance must lose, with the files by which it is found there."""
-    found = []
-    for lock in await locks.to_remove(session, instance_id):
+@dataclass(frozen=True)
+class Lost:
+    """A version that an instance must lose."""
+
+    #: By what it is found there.
+    files: Files
+    recall_id: int | None
+    #: Unix time since when it must.
+    since: float
+    #: How it is known that it has, or had, it; None: it is not.
+    origin: SkillOrigin | None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it has it as far as anybody knows; else only what is found counts."""
+        return self.origin not in (None, SkillOrigin.PAST)
+
+
+async def to_lose(session: AsyncSession, instance: Instance) -> list[Lost]:
+    """What the instance must lose; where nobody knows what it has, everything that is recalled."""
+    found = {}
+    for lock in await locks.to_remove(session, instance.id):
         row = await session.get(SkillVersion, (lock.owner, lock.slug, lock.version))
         reference = Reference(SkillName(lock.owner, lock.slug), lock.version)
-        found.append((lock, Files(reference, lock.digest, hashes_of(row) if row is not None else {})))
-    return found
+        files = Files(reference, lock.digest, hashes_of(row) if row is not None else {})
+        found[reference] = Lost(files, lock.recall_id, lock.remove_since or now(), SkillOrigin(lock.origin))
+    if is_strange(instance):
+        for recall, row in await recalls.of_versions(session):
+            reference = Reference(SkillName(row.owner, row.slug), row.version)
+            files = Files(reference, str(row.digest), hashes_of(row))
+            found.setdefault(reference, Lost(files, recall.id, recall.at, None))
+    return list(found.values())
+
+
+def is_strange(instance: Instance) -> bool:
+    """Whether its files may be another time's than the database: from an archive, a backup, or adopted with it."""
+    # Which is so until it is configured, and that is the last before it runs.
+    return instance.config_hash is None
 
 
 def hashes_of(row: SkillVersion) -> dict[str, str]:
@@ -94,6 +125,9 @@ async def _wished(session: AsyncSession, instance: Instance, plan: Sequence[Reco
         version = row.version if policy is SkillPolicy.PIN else None
         present = row.wanted == SkillWanted.PRESENT
         source = SkillSource(row.source)
+        if source is SkillSource.PLAN and name in found:
+            found[name] = replace(found[name], present=present, approved=row.approved, asked_at=row.asked_at)
+            continue
         found[name] = Wished(name, present, policy, version, row.approved, source, row.asked_at)
     return found
 

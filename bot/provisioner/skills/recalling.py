@@ -2,7 +2,8 @@
 
 Nothing of it runs in between: a gateway that is asleep has the skill in its context and in processes of its own, so it
 is not thawed, and one that is awake is not asked. Every folder of the volume with a SKILL.md is compared, so a copy
-goes too; a copy that somebody altered does not, unless all of the skill is still in it.
+goes too; a copy that somebody altered does not, unless all of the skill is still in it. Where it lies among others'
+files, those stay: they may be the person's own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import structlog
 from sqlalchemy import select
@@ -21,9 +22,9 @@ from bot.provisioner.containers import Observed
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.skills import looking
 from bot.provisioner.skills.folders import TooMuch, skills_in
+from bot.provisioner.skills.looking import Lost
 from bot.provisioner.work import InstanceBroken, Work
 from bot.skills import locks
-from bot.skills.names import SkillName
 from bot.store import now
 from bot.store.tables import (
     Announcement,
@@ -31,7 +32,6 @@ from bot.store.tables import (
     ContainerState,
     News,
     OperationKind,
-    SkillLock,
     SkillRecall,
     SkillState,
     SkillStatus,
@@ -80,10 +80,13 @@ class Recalling:
             await self.sweep(work)
 
     async def sweep(self, work: Work) -> None:
-        """Remove from the volume of one that does not run whatever was recalled; nothing was: it costs one question."""
+        """Remove from the volume of one that does not run whatever was recalled; nothing was: it costs one question.
+
+        Raises :class:`InstanceBroken` where it is known to have some of it, and cannot be looked through.
+        """
         instance = work.instance
         async with self._context.database.read() as session:
-            lost = await looking.to_lose(session, instance.id)
+            lost = await looking.to_lose(session, instance)
         if not lost:
             return
         async with self._slots:
@@ -91,26 +94,40 @@ class Recalling:
             try:
                 folders = await skills_in(self._containers.export(instance.id), "")
             except TooMuch as error:
+                if all(one.origin is None for one in lost):
+                    _log.warning("nobody can look through it for what is recalled", instance=instance.id)
+                    return
                 reason = f"A skill of it was recalled, and its volume cannot be looked through. {error}"
                 raise InstanceBroken(reason) from None
-            paths = [folder.path for folder in folders if any(folder.is_of(files) for _, files in lost)]
-            # The outer of nested ones takes the inner along.
-            paths = [path for path in paths if not any(path.startswith(f"{other}/") for other in paths)]
-            if paths:
-                await self._containers.remove_paths(instance.id, paths)
-        await self._gone(work, [lock for lock, _ in lost], len(paths))
+            counts = [0] * len(lost)
+            paths = set[str]()
+            for folder in folders:
+                for number, one in enumerate(lost):
+                    if parts := folder.parts_of(one.files):
+                        counts[number] += 1
+                        paths.update(parts)
+            # What goes whole takes along what is in it.
+            outer = sorted(path for path in paths if not any(above in paths for above in _above(path)))
+            if outer:
+                await self._containers.remove_paths(instance.id, outer)
+        await self._gone(work, list(zip(lost, counts, strict=True)))
 
-    async def _gone(self, work: Work, lost: Sequence[SkillLock], folders: int) -> None:
-        """It is gone: noted with the time that it took, and told."""
+    async def _gone(self, work: Work, lost: Sequence[tuple[Lost, int]]) -> None:
+        """Each is gone, from so many folders: noted with the time that it took, and told."""
         instance = work.instance
+        if instance.resting_since is not None:
+            # Its files are others now, so no backup takes an earlier copy for them.
+            await work.save(resting_since=now())
         async with self._context.database.write() as session:
-            for lock in lost:
-                name = SkillName(lock.owner, lock.slug)
-                await locks.removed(session, instance.id, name, lock.version)
-                recall = await session.get(SkillRecall, lock.recall_id) if lock.recall_id is not None else None
+            for one, folders in lost:
+                reference = one.files.reference
+                name = reference.name
+                await locks.removed(session, instance.id, reference)
+                if not folders and not one.is_held:
+                    continue
+                recall = await session.get(SkillRecall, one.recall_id) if one.recall_id is not None else None
                 why = recall.reason if recall is not None else "It was recalled."
-                took = now() - (lock.remove_since or now())
-                detail = f"{name}@{lock.version}: gone {took:.1f} s after its recall, from {folders} folders"
+                detail = f"{reference}: gone {now() - one.since:.1f} s after its recall, from {folders} folders"
                 session.add(AuditEntry(at=now(), instance_id=instance.id, action="skill.gone", detail=detail))
                 _log.info("a recalled skill is gone", instance=instance.id, skill=detail)
                 await session.merge(
@@ -121,15 +138,16 @@ class Recalling:
                         # Its files are gone; the session in which it was used is not yet.
                         state=SkillStatus.REMOVING,
                         version=None,
-                        offered=lock.version,
+                        offered=reference.version,
                         asks=None,
                         detail=f"It was recalled: {why}",
                         updated_at=now(),
                     )
                 )
                 if work.user is not None:
-                    says = f"The skill {name} was withdrawn and has been removed from your assistant. {why}"
-                    told = {"owner": name.owner, "slug": name.slug, "version": lock.version, "says": says}
+                    done = "has been removed from your assistant" if folders else "your assistant has none of it left"
+                    says = f"The skill {name} was withdrawn and {done}. {why}"
+                    told = {"owner": name.owner, "slug": name.slug, "version": reference.version, "says": says}
                     session.add(
                         Announcement(
                             telegram_id=work.user.telegram_id,
@@ -164,6 +182,12 @@ class Recalling:
                 kept = await session.get(SkillState, (state.instance_id, state.owner, state.slug))
                 if kept is not None:
                     await session.delete(kept)
+
+
+def _above(path: str) -> Iterator[str]:
+    """The folders that a path lies in, the nearest first."""
+    while path := path.rpartition("/")[0]:
+        yield path
 
 
 def _new_session(telegram_id: int) -> bytes:

@@ -22,6 +22,7 @@ from bot.provisioner.backup.restoring import Refused, Restoring, require_empty, 
 from bot.provisioner.backup.scratch import BackupRuns, scratch_folder
 from bot.provisioner.containers import Containers
 from bot.provisioner.restic import ResticError
+from bot.provisioner.skills import is_strange
 from bot.settings import Settings
 from bot.store import Database, now
 from bot.store.copies import CopyFailed, copy_sqlite, dump_postgresql
@@ -141,6 +142,7 @@ async def populated(database: Database) -> None:
                 container=ContainerState.RUNNING,
                 ready_at=now(),
                 declared_hash="d",
+                config_hash="c",
                 lease_owner="dead",
                 lease_until=now() + 999,
             )
@@ -197,6 +199,8 @@ async def test_a_backup_comes_back_onto_an_empty_host(
         await restored.close()
     assert (instance.container, instance.declared_hash, instance.ready_at) == (ContainerState.NONE, None, None)
     assert (instance.lease_owner, instance.next_job_at, instance.resting_since is None) == (None, 99.0, False)
+    # So whatever is recalled is looked for in it before it runs.
+    assert is_strange(instance)
     assert wish.generation - instance.met_generation == int(wake)
     key = ArchiveKey(load_key(settings.state / "keys" / "archive.key"))
     archive = Archive(settings.state, key, containers)

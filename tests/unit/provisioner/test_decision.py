@@ -332,6 +332,9 @@ def test_an_archived_one_loses_what_was_recalled_when_it_wakes() -> None:
     found = facts(row, container=ContainerState.NONE, last_word=NOW - 9e6, recalled=True)
     assert decide(found).action is Action.NOTHING
     assert decide(replace(found, pending=True)).action is Action.WAKE
+    # The database is older than what there is: it must not go on as it is.
+    asleep_after_all = replace(found, container=ContainerState.PAUSED, pending=True)
+    assert decide(asleep_after_all).action is Action.RECALL
 
 
 def test_a_member_of_the_pool_with_a_recalled_skill_is_deleted() -> None:

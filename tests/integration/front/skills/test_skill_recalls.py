@@ -59,7 +59,7 @@ async def test_what_is_removed_is_marked_no_more_and_what_is_noted_late_is(site:
     await site.download("tide-tables", "1.0.0")
     await site.mirror.recall(TIDES, None, "By mistake.")
     async with site.database.write() as session:
-        await locks.removed(session, INSTANCE, TIDES)
+        await locks.removed(session, INSTANCE, Reference(TIDES, "1.0.0"))
         await locks.note(session, OTHER, Reference(TIDES, "1.0.0"), "sha256:0", SkillOrigin.INSTALL)
     async with site.database.read() as session:
         assert await locks.waiting(session) == [OTHER]
@@ -83,14 +83,35 @@ async def test_an_install_settles_which_version_there_is(site: Site) -> None:
     digest = str((await site.row("city-weather", "1.1.0")).digest)
     async with site.database.write() as session:
         await locks.settle(session, INSTANCE, Reference(WEATHER, "1.1.0"), digest)
-    (lock,) = await site.locks()
-    assert (lock.version, lock.origin) == ("1.1.0", SkillOrigin.INSTALL)
+    # The other was downloaded too, and may be anywhere.
+    there = {lock.version: lock.origin for lock in await site.locks()}
+    assert there == {"1.0.0": SkillOrigin.DOWNLOAD, "1.1.0": SkillOrigin.INSTALL}
     # A download says less than a look.
     await site.download("city-weather", "1.1.0")
-    assert [lock.origin for lock in await site.locks()] == [SkillOrigin.INSTALL]
+    assert {lock.version: lock.origin for lock in await site.locks()} == there
     async with site.database.write() as session:
         await locks.forget(session, INSTANCE)
     assert await site.locks() == []
+
+
+async def test_a_recall_finds_what_was_downloaded_and_uninstalled_again(site: Site) -> None:
+    await site.download("city-weather", "1.0.0")
+    await site.download("city-weather", "1.1.0")
+    async with site.database.write() as session:
+        await locks.settle(session, INSTANCE, Reference(WEATHER, "1.1.0"), "sha256:0")
+        await locks.uninstalled(session, INSTANCE, WEATHER)
+    assert await site.locks() == []
+    await site.mirror.recall(WEATHER, None, "It tells everybody where you are.")
+    async with site.database.read() as session:
+        assert [lock.version for lock in await locks.to_remove(session, INSTANCE)] == ["1.0.0"]
+
+
+async def test_what_is_downloaded_again_counts_again(site: Site) -> None:
+    await site.download("tide-tables", "1.0.0")
+    async with site.database.write() as session:
+        await locks.uninstalled(session, INSTANCE, TIDES)
+    await site.download("tide-tables", "1.0.0")
+    assert [lock.origin for lock in await site.locks()] == [SkillOrigin.DOWNLOAD]
 
 
 async def test_a_verdict_that_turns_bad_recalls(site: Site) -> None:

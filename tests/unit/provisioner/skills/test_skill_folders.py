@@ -54,8 +54,13 @@ def below(folder: str, files: dict[str, bytes] = SKILL) -> dict[str, bytes]:
 
 async def test_every_folder_with_a_skill_is_found_and_told() -> None:
     files = below("ws/skills/tides") | below("ws/skills/group/mine", {"SKILL.md": b"other"}) | {"node/a.txt": b"a"}
-    found = {folder.path: folder.is_of(VERSION) for folder in await read(tar(files))}
-    assert found == {"ws/skills/tides": True, "ws/skills/group/mine": False}
+    found = {folder.path: folder.parts_of(VERSION) for folder in await read(tar(files))}
+    assert found == {"ws/skills/tides": ["ws/skills/tides"], "ws/skills/group/mine": []}
+
+
+async def test_a_manifest_in_small_letters_is_one_too() -> None:
+    files = {"node/tides/skill.md": b"# Tides\n", "node/both/SKILL.md": b"a", "node/both/skill.md": b"b"}
+    assert [folder.path for folder in await read(tar(files))] == ["both", "tides"]
 
 
 async def test_paths_begin_at_the_folder_that_was_read() -> None:
@@ -71,26 +76,37 @@ async def test_what_a_client_notes_beside_it_counts_for_nothing() -> None:
     assert folder.origin["installedVersion"] == "1.0.0"
 
 
+ALL = ["tides/SKILL.md", "tides/data/tides.csv"]
+
+
 @pytest.mark.parametrize(
-    ("change", "same"),
+    ("change", "parts"),
     [
-        # A copy that was used, with what that leaves.
-        ({"node/tides/scripts/__pycache__/a.pyc": b"..."}, True),
+        ({}, ["tides"]),
+        # A copy among other files, which may be the person's.
+        ({"node/tides/diary.md": b"..."}, ALL),
         # One of its files was changed: an altered copy escapes, unless the client noted what it was.
-        ({"node/tides/data/tides.csv": b"other"}, False),
-        ({"node/tides/data/tides.csv": b"other", "node/tides/.clawhub/origin.json": ORIGIN}, True),
-        ({"node/tides/data/tides.csv": b"other", "node/tides/.clawhub/origin.json": b"[" * 9999}, False),
+        ({"node/tides/data/tides.csv": b"other"}, []),
+        ({"node/tides/data/tides.csv": b"other", "node/tides/.clawhub/origin.json": ORIGIN}, ["tides"]),
+        ({"node/tides/data/tides.csv": b"other", "node/tides/.clawhub/origin.json": b"[" * 9999}, []),
     ],
 )
-async def test_a_copy_is_known_by_all_that_the_version_has(change: dict[str, bytes], same: bool) -> None:
+async def test_a_copy_is_known_by_all_that_the_version_has(change: dict[str, bytes], parts: list[str]) -> None:
     [folder] = await read(tar(below("tides") | change))
-    assert folder.is_of(VERSION) is same
+    assert sorted(folder.parts_of(VERSION)) == parts
+
+
+@pytest.mark.parametrize("path", [".openclaw", ".openclaw/workspace", ".openclaw/workspace/skills"])
+async def test_what_holds_all_else_never_goes_whole_whatever_a_note_says(path: str) -> None:
+    [folder] = await read(tar(below(path) | {f"node/{path}/.clawhub/origin.json": ORIGIN}))
+    assert sorted(folder.parts_of(VERSION)) == [f"{path}/SKILL.md", f"{path}/data/tides.csv"]
+    assert folder.is_home
 
 
 async def test_anothers_skill_of_the_same_name_is_another() -> None:
     origin = ORIGIN.replace(b"samples", b"others")
     [folder] = await read(tar({"node/tides/SKILL.md": b"?", "node/tides/.clawhub/origin.json": origin}))
-    assert not folder.is_of(VERSION)
+    assert folder.parts_of(VERSION) == []
 
 
 async def test_links_are_followed_where_they_are_files_and_make_no_digest() -> None:
@@ -100,7 +116,7 @@ async def test_links_are_followed_where_they_are_files_and_make_no_digest() -> N
     table.type, table.linkname = tarfile.LNKTYPE, "node/tides/data/tides.csv"
     found = {folder.path: folder for folder in await read(tar(below("tides"), hard, table))}
     assert found["copy"].digest is None
-    assert found["copy"].is_of(VERSION)
+    assert sorted(found["copy"].parts_of(VERSION)) == ["copy/SKILL.md", "copy/data/tides.csv"]
     assert found["tides"].digest == VERSION.digest
 
 
@@ -109,7 +125,7 @@ async def test_an_empty_folder_counts() -> None:
     empty.type = tarfile.DIRTYPE
     [folder] = await read(tar(below("tides"), empty))
     assert folder.digest != VERSION.digest
-    assert folder.is_of(VERSION)
+    assert folder.parts_of(VERSION)
 
 
 async def test_nothing_there_is_no_skill() -> None:

@@ -67,6 +67,27 @@ def test_what_an_update_newly_needs_is_asked_for_once() -> None:
     assert act(WISHED, replace(THERE, needs=CURL), "1.0.1", needs=CURL) == (Act.UPDATE, "1.0.1")
 
 
+def test_a_plans_pin_agrees_to_nothing_for_its_people() -> None:
+    plan = replace(WISHED, policy=SkillPolicy.PIN, version="2.0.0", source=SkillSource.PLAN)
+    assert act(plan, THERE, "2.0.0", needs=CURL) == (Act.ASK, "2.0.0")
+    assert act(replace(plan, approved="2.0.0"), THERE, "2.0.0", needs=CURL) == (Act.UPDATE, "2.0.0")
+    assert act(plan, THERE, "2.0.0") == (Act.UPDATE, "2.0.0")
+    # Nobody has looked yet what it needs.
+    assert act(plan, THERE, "1.0.0") == (Act.NOTHING, None)
+    assert act(plan, Present()) == (Act.INSTALL, "2.0.0")
+    # Whoever pins it themselves has agreed.
+    assert act(replace(plan, source=SkillSource.PERSON), THERE, "2.0.0", needs=CURL) == (Act.UPDATE, "2.0.0")
+
+
+def test_an_update_that_broke_off_is_tried_again_soon_and_not_at_once() -> None:
+    broke_off = replace(THERE, status=SkillStatus.INSTALLING, updated_at=NOW - 5)
+    assert act(WISHED, broke_off, "1.0.1") == (Act.NOTHING, None)
+    assert act(replace(WISHED, asked_at=NOW - 1), broke_off, "1.0.1") == (Act.UPDATE, "1.0.1")
+    assert act(WISHED, replace(broke_off, updated_at=NOW - 90), "1.0.1") == (Act.UPDATE, "1.0.1")
+    # Whatever else is wanted meanwhile, what lies aside is looked at.
+    assert act(WISHED, replace(broke_off, updated_at=NOW - 90), "1.0.0") == (Act.SETTLE, "1.0.0")
+
+
 def test_an_offer_that_was_taken_back_is_forgotten() -> None:
     asked = replace(THERE, status=SkillStatus.ASKS, offered="1.0.1")
     assert act(WISHED, asked, "1.0.0") == (Act.SETTLE, "1.0.0")
