@@ -129,7 +129,7 @@ class Recalling:
                 )
                 if work.user is not None:
                     says = f"The skill {name} was withdrawn and has been removed from your assistant. {why}"
-                    told = {"owner": name.owner, "slug": name.slug, "version": lock.version, "says": says}
+                    told = {"owner": name.owner, "slug": name.slug, "version": lock.version, "says": says, "took": took}
                     session.add(
                         Announcement(
                             telegram_id=work.user.telegram_id,
