@@ -19,7 +19,7 @@ from bot.skills import locks
 from bot.skills.names import BadName, Reference, checked_version, skill_name
 from bot.skills.needs import new_needs
 from bot.skills.sets import SetsError, load
-from bot.store.tables import Instance, SkillOrigin, SkillPolicy, SkillVerdict, SkillVersion, SkillWish
+from bot.store.tables import Instance, SkillOrigin, SkillPolicy, SkillVerdict, SkillVersion, SkillWish, Wish
 
 #: Of OpenClaw's install policy.
 PROTOCOL = 1
@@ -106,13 +106,15 @@ async def _wanted(
 ) -> tuple[str | None, ...]:
     """The versions to which the person agreed, or which they, their plan or the operator named."""
     instance = await session.get_one(Instance, instance_id)
-    wish = None
+    plan_name = instance.plan
     if instance.user_id is not None:
-        wish = await session.get(SkillWish, (instance.user_id, row.owner, row.slug))
-    if wish is not None:
-        return wish.approved, wish.version if wish.policy == SkillPolicy.PIN else None
+        wished = await session.get(SkillWish, (instance.user_id, row.owner, row.slug))
+        if wished is not None:
+            return wished.approved, wished.version if wished.policy == SkillPolicy.PIN else None
+        wish = await session.get(Wish, instance.user_id)
+        plan_name = wish.plan if wish is not None else plan_name
     try:
-        plan = load(sets).of_plan(instance.plan)
+        plan = load(sets).of_plan(plan_name)
     except SetsError:
         return ()
     return tuple(each.version for each in plan if (each.name.owner, each.name.slug) == (row.owner, row.slug))
