@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 
 from bot.bench.figures import Figure, Report
 from bot.bench.first_message import from_a_stranger, reached
-from bot.bench.new_user import until_full
+from bot.bench.new_user import ASLEEP_FOR, until_full
 from bot.demo.app import running_demo
 from bot.demo.clean import clean
 from bot.demo.settings import NO_SETS
@@ -52,7 +52,7 @@ async def _first_reply(state: Path, sets: Path, skills: int, tell: Tell) -> floa
     try:
         async with running_demo(state, 0, tell, pool=1, sets=sets) as demo:
             tell("waiting for the pool")
-            await until_full(demo, 0.0)
+            await until_full(demo, ASLEEP_FOR)
             async with demo.service.database.read() as session:
                 found = await session.scalar(held)
             if found != skills:
