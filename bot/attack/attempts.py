@@ -117,6 +117,26 @@ ATTEMPTS: tuple[Attempt, ...] = (
         "file ids count only where they were seen in its own chat; paths are the front's own",
     ),
     Attempt(
+        "another-skill",
+        Kind.FRONT,
+        "download a skill in the neighbour's name, so that it is noted as theirs and a recall passes it by",
+        "who asks at `/skills` is told by the connection's source address, whatever headers and parameters say",
+    ),
+    Attempt(
+        "another-consent",
+        Kind.FRONT,
+        "have the install policy at `/skills/policy` allow an update to which only the neighbour's person agreed",
+        "what was agreed to is looked up for the instance at the source address",
+    ),
+    Attempt(
+        "skill-paths",
+        Kind.FRONT,
+        "reach other paths of the registry, or files of the front, by `..` in the name, version, publisher or file of "
+        "a skill",
+        "names and versions have a shape without paths, checked before anything is asked; files are those that were "
+        "vetted",
+    ),
+    Attempt(
         "fork-bomb", Kind.RESOURCES, "a fork bomb", "its own limit of processes, set before the container is started"
     ),
     Attempt(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from bot.attack.attempts import ATTEMPTS, Attempt
 from bot.attack.scene import NotTried, Scene, SceneFailed, Target, listening, output, raw_output
@@ -142,7 +143,10 @@ async def _crowd(scene: Scene) -> str:
     )
 
 
-async def _call(scene: Scene, name: str, requests: list[dict[str, Any]], *, all_refused: bool = True) -> str:
+async def _call(
+    scene: Scene, name: str, requests: list[dict[str, Any]], *, all_refused: bool = True, granted: str = ""
+) -> str:
+    """`granted`: what an answer says that gives the attacker what it wants."""
     front = scene.front
     if front is None:
         raise scene.lack(name)
@@ -154,6 +158,8 @@ async def _call(scene: Scene, name: str, requests: list[dict[str, Any]], *, all_
         harm = await front.harm()
     if not harm and all_refused and any(status == 200 for status, _ in said):
         return f"the front did not refuse {taken[-1].rpartition('/')[2]}"
+    if not harm and granted and any(granted in words for _, words in said):
+        return f"the front answered {granted}"
     return harm
 
 
@@ -241,21 +247,26 @@ async def _another_key(scene: Scene) -> str:
     return await _call(scene, "another-key", requests)
 
 
-async def _forged_headers(scene: Scene) -> str:
-    front = scene.front
-    if front is None:
-        raise scene.lack("forged-headers")
+async def _claims(scene: Scene) -> list[dict[str, str]]:
+    """Headers that claim the neighbour's address."""
     neighbour = json.loads(await scene.in_network(scene.neighbour, "ip", "-j", "-4", "addr", "show", "eth0"))
     them = neighbour[0]["addr_info"][0]["local"]
-    asked = {"model": "default", "messages": [{"role": "user", "content": "harm"}]}
-    requests = []
-    for headers in (
+    return [
         {"x_forwarded_for": them},
         {"x_real_ip": them},
         {"forwarded": f"for={them}"},
         {"host": f"{them}:8081", "x_forwarded_host": them, "x_client_ip": them, "true_client_ip": them},
         {"x_forwarded_for": f"{them}, 127.0.0.1", "via": "1.1 localhost"},
-    ):
+    ]
+
+
+async def _forged_headers(scene: Scene) -> str:
+    front = scene.front
+    if front is None:
+        raise scene.lack("forged-headers")
+    asked = {"model": "default", "messages": [{"role": "user", "content": "harm"}]}
+    requests = []
+    for headers in await _claims(scene):
         message = {"chat_id": front.their_chat, "text": "harm"}
         requests.append(_request(f"/telegram/bot{front.theirs.bot_token}/sendMessage", message, **headers))
         key = f"Bearer {front.theirs.model_key}"
@@ -286,6 +297,61 @@ async def _another_file(scene: Scene) -> str:
     ]
     # A link is Telegram's to fetch or to refuse.
     return await _call(scene, "another-file", requests, all_refused=False)
+
+
+async def _another_skill(scene: Scene) -> str:
+    front = scene.front
+    if front is None:
+        raise scene.lack("another-skill")
+    them, path = scene.neighbour.id, f"/skills/api/v1/download?{urlencode(front.skill)}"
+    own = [{"x_instance": them, "x_zaki_instance": them, "cookie": f"instance={them}"}]
+    requests = [_request(path, method="GET", **headers) for headers in [*await _claims(scene), *own]]
+    requests += [
+        _request(f"{path}&{urlencode({'instance': them, 'instance_id': them})}", method="GET"),
+        _request(path, method="GET", authorization=f"Bearer {front.theirs.bot_token}"),
+        _request(f"/skills/{them}{path.removeprefix('/skills')}", method="GET"),
+    ]
+    # Its own copy it may have.
+    return await _call(scene, "another-skill", requests, all_refused=False)
+
+
+async def _another_consent(scene: Scene) -> str:
+    front = scene.front
+    if front is None:
+        raise scene.lack("another-consent")
+    them = scene.neighbour.id
+    requests = [_request("/skills/policy", front.update, **headers) for headers in [{}, *await _claims(scene)]]
+    requests += [
+        _request("/skills/policy", {**front.update, "instance": them, "instance_id": them}),
+        _request(f"/skills/policy?instance={them}", front.update, x_instance=them),
+    ]
+    return await _call(scene, "another-consent", requests, all_refused=False, granted='"allow"')
+
+
+async def _skill_paths(scene: Scene) -> str:
+    front = scene.front
+    if front is None:
+        raise scene.lack("skill-paths")
+    up, skill, api = "..%2f..%2f..%2fadmin", front.skill, "/skills/api/v1"
+    own = f"{api}/skills/{skill['slug']}"
+    owner = urlencode({"ownerHandle": skill["ownerHandle"]})
+    paths = [
+        f"{api}/skills/{up}",
+        f"{api}/skills/../../../admin",
+        f"{api}/skills/%252e%252e%252fadmin",
+        f"{api}/skills/{up}/install?{owner}",
+        f"{own}?ownerHandle={up}",
+        f"{own}/versions/{up}?{owner}",
+        f"{own}/versions/1.0.0%3fx=%2fadmin?{owner}",
+        f"{api}/download?slug={up}&{owner}&version=1.0.0",
+        f"{api}/download?slug={skill['slug']}&ownerHandle={up}&version=1.0.0",
+        f"{api}/download?slug={skill['slug']}&{owner}&version={up}",
+        f"{api}/resolve?slug={up}&{owner}",
+        f"{own}/file?{owner}&path=..%2f..%2f..%2fkeys%2ffront.key",
+        f"{own}/file?{owner}&path=%2fetc%2fpasswd",
+        "/skills/..%2f..%2fhealthz",
+    ]
+    return await _call(scene, "skill-paths", [_request(path, method="GET") for path in paths])
 
 
 async def _exhaust(scene: Scene, script: str, /, **given: Any) -> str:
@@ -349,7 +415,7 @@ async def _fork_bomb(scene: Scene) -> str:
         harm = await scene.neighbour_works()
     # The next attempt needs processes too, and those that were let go take a moment to end.
     async with asyncio.timeout(60):
-        while len(await scene.processes(scene.attacker)) > before:
+        while len(await scene.processes(scene.attacker)) > before:  # noqa: ASYNC110 - nobody tells of it
             await asyncio.sleep(0.1)
     if count > scene.attacker.pids:
         return f"it has {count} processes"
@@ -658,6 +724,9 @@ JUDGES: dict[str, Judge] = {
     "another-key": _another_key,
     "forged-headers": _forged_headers,
     "another-file": _another_file,
+    "another-skill": _another_skill,
+    "another-consent": _another_consent,
+    "skill-paths": _skill_paths,
     "fork-bomb": _fork_bomb,
     "memory": _memory,
     "disk": _disk,

@@ -71,6 +71,10 @@ class Front(Protocol):
     their_chat: int
     #: Of a file that was sent to the neighbour's chat.
     their_file: str
+    #: A skill that may be downloaded, as `/skills` is asked for it.
+    skill: Mapping[str, str]
+    #: What OpenClaw sends to the install policy before an update to which only the neighbour's person agreed.
+    update: Mapping[str, Any]
 
     async def watch(self) -> None:
         """Note what it does from now on."""

@@ -104,11 +104,12 @@ def skills(
     as_json: AsJson = False,
     instances: Annotated[int, typer.Option(min=1, help="How many install the same three skills.")] = 50,
     recalled: Annotated[int, typer.Option(min=2, help="How many have one that is recalled, all but one asleep.")] = 100,
+    rounds: Annotated[int, typer.Option(min=1, help="How many times somebody new comes, with skills and without.")] = 3,
 ) -> None:
-    """What a fleet costs the registry, an install beside one straight from it, and what runs after a recall."""
+    """What a fleet costs the registry, an install beside one straight from it, what a recall leaves, a first reply."""
     from bot.bench.skills import measure
 
-    _run(lambda report, tell: measure(instances, recalled, report, tell), as_json=as_json)
+    _run(lambda report, tell: measure(instances, recalled, rounds, report, tell), as_json=as_json)
 
 
 @app.command("faults")

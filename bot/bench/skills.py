@@ -1,4 +1,4 @@
-"""Skills: what a fleet costs the registry, how long an install waits, and what runs after a recall."""
+"""Skills: what a fleet costs the registry, how long an install waits, what runs after a recall, who waits for them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from typing import cast
 import httpx
 from fastapi import FastAPI
 
+from bot.bench import recommended
 from bot.bench.figures import Figure, Report
 from bot.bench.standin_image import _docker as docker
 from bot.credentials import ArchiveKey, FrontKey, GatewayKey, new_instance_id
@@ -57,8 +58,11 @@ _RUN = f"while :; do [ -f /home/node/{_FOLDER}/SKILL.md ] && echo ran >> /home/n
 _AFTER = 3.0
 
 
-async def measure(instances: int, recalled: int, report: Report, tell: Tell) -> None:
-    """`instances` install the same three skills; `recalled` have one that is recalled, all but one of them asleep."""
+async def measure(instances: int, recalled: int, rounds: int, report: Report, tell: Tell) -> None:
+    """`instances` install the same three skills; `recalled` have one that is recalled, all but one of them asleep.
+
+    `rounds`: how often somebody new comes to an instance with the three skills, and to one with none.
+    """
     with tempfile.TemporaryDirectory(prefix="zaki-bench-") as folder:
         async with _site(Path(folder), instances) as site:
             tell(f"{instances} instances install the same {len(_SKILLS)} skills …")
@@ -76,6 +80,7 @@ async def measure(instances: int, recalled: int, report: Report, tell: Tell) -> 
             site.registry.faults.clear()
             tell(f"{recalled} instances have a skill that is recalled, {recalled - 1} of them asleep …")
             await _recall(site, recalled, report)
+    await recommended.measure([f"@{_OWNER}/{slug}" for slug, _ in _SKILLS], rounds, report, tell)
 
 
 @dataclass

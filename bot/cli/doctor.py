@@ -76,6 +76,8 @@ class DockerFacts:
     root: Path | None = None
     #: The image of an instance, ``sha256:…``; None where it is missing.
     image: str | None = None
+    #: Whether that image brings the program of OpenClaw's install policy.
+    install_policy: bool = False
 
 
 async def run_checks(settings: Settings | None = None) -> list[Check]:
@@ -117,6 +119,7 @@ async def run_checks(settings: Settings | None = None) -> list[Check]:
             "Command plugin", tools.plugin("command", tools.command_plugin_version), tools.command_plugin_version
         ),
         image_check(docker, image),
+        *([install_policy_check(docker)] if docker.image and settings and settings.skills_url else []),
         restic_check(restic),
         inotify_check(_number("fs/inotify/max_user_instances"), int(pins["INOTIFY_INSTANCES"])),
         uid_check(_owner(1000)),
@@ -229,6 +232,14 @@ def image_check(docker: DockerFacts, image: str) -> Check:
     if docker.image is None:
         return Check("Image of an instance", False, f"{image} is missing", f"{SETUP} Then `zaki host up`.")
     return Check("Image of an instance", True, f"{image} is {docker.image[:19]}")
+
+
+def install_policy_check(docker: DockerFacts) -> Check:
+    """An image in which OpenClaw asks Zaki before it installs a skill from anywhere."""
+    ok = docker.install_policy
+    found = "in the image" if ok else "not in the image: what an assistant installs from a folder or Git is not vetted"
+    cure = "Run 'scripts/image/build image' as root and `zaki host up`: that image brings it."
+    return Check("Install policy for skills", ok, found, "" if ok else cure, warning=True)
 
 
 def restic_check(found: str) -> Check:
@@ -416,6 +427,8 @@ async def _stack() -> list[Check]:
 async def _docker(image: str) -> DockerFacts:
     import aiodocker
 
+    from bot.provisioner.context import POLICY_LABEL
+
     try:
         async with asyncio.timeout(PATIENCE), aiodocker.Docker() as docker:
             info: Mapping[str, Any] = await docker.system.info()
@@ -435,6 +448,7 @@ async def _docker(image: str) -> DockerFacts:
         unlimited=tuple(name for name, key in wanted.items() if not info.get(key)),
         root=_here(info.get("DockerRootDir", "")),
         image=about.get("Id"),
+        install_policy=bool(((about.get("Config") or {}).get("Labels") or {}).get(POLICY_LABEL)),
     )
 
 

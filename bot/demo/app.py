@@ -41,12 +41,14 @@ class Demo:
 
 
 @asynccontextmanager
-async def running_demo(state: Path, port: int, tell: Tell, pool: int | None = None) -> AsyncIterator[Demo]:
+async def running_demo(
+    state: Path, port: int, tell: Tell, pool: int | None = None, sets: Path | None = None
+) -> AsyncIterator[Demo]:
     """A demo during the block, with its state in a folder of its own; its instances are stopped at the end.
 
     `port` is the chat page's, 0 takes :data:`PAGE_PORT` or a free one; `tell` gets a few words at each step; `pool` is
-    how many instances are kept ready for people who are new, None what the operator's settings say. Raises
-    :class:`bot.demo.lock.DemoRunning` where another demo has the folder.
+    how many instances are kept ready for people who are new, and `sets` a file of recommended skills; None: what the
+    operator's settings say. Raises :class:`bot.demo.lock.DemoRunning` where another demo has the folder.
     """
     lock = DemoLock(state)
     with lock.hold():
@@ -64,7 +66,7 @@ async def running_demo(state: Path, port: int, tell: Tell, pool: int | None = No
             serving.running(registry_app(Registry(samples()))) as registry,
             SimulatorClient(page) as people,
         ):
-            settings = demo_settings(state, page, token, host, pool, registry)
+            settings = demo_settings(state, page, token, host, pool, registry, sets)
             await _prepare(settings)
             service = Service(settings)
             await service.startup()

@@ -14,6 +14,8 @@ from bot.settings import INSTANCES_PORT, Admission, Settings, default_state, loa
 _NOWHERE = "http://127.0.0.1:9"
 #: Sets of the skills that the stand-in registry has.
 SETS = Path(__file__).parent / "sets.toml"
+#: A file of sets with none.
+NO_SETS = Path(os.devnull)
 
 
 def demo_state() -> Path:
@@ -27,15 +29,23 @@ def clean_settings(state: Path) -> Settings:
 
 
 def demo_settings(
-    state: Path, telegram_api: str, token: str, host: HostFacts, pool: int | None = None, registry: str | None = None
+    state: Path,
+    telegram_api: str,
+    token: str,
+    host: HostFacts,
+    pool: int | None = None,
+    registry: str | None = None,
+    sets: Path | None = None,
 ) -> Settings:
     """Settings for a service that talks to the simulator; never a real service's token, database or addresses.
 
     `pool`: how many instances are kept ready for people who are new; None: what the operator's settings say.
     `registry`: where skills come from unless the operator's settings say so; None: where they come from by default.
+    `sets`: which are recommended, whatever the operator's settings say; None: what they say, or the demo's own.
     """
     own: dict[str, object] = {
         **({} if pool is None else {"pool": pool}),
+        **({} if sets is None else {"skill_sets": sets}),
         "state": state,
         "telegram_token": token,
         "telegram_api": telegram_api,
@@ -48,8 +58,9 @@ def demo_settings(
     settings = load_settings(**own)
     if registry is None or "skills_url" in settings.model_fields_set:
         return settings
-    sets = {} if "skill_sets" in settings.model_fields_set else {"skill_sets": SETS}
-    return load_settings(**own, **sets, skills_url=registry)
+    if "skill_sets" not in settings.model_fields_set:
+        own["skill_sets"] = SETS
+    return load_settings(**own, skills_url=registry)
 
 
 def demo_database(state: Path) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import event, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from bot.front import metrics
 from bot.front.callbacks import Press
 from bot.front.context import FrontContext
 from bot.front.inbox import DATABASE_ERRORS, reason
@@ -58,6 +59,9 @@ _DISK = {
 _KEPT = "☀️ Your assistant stays awake until {when}."
 
 _NEWS = Announcement.news != News.DELETED
+#: Who may be told something again; a recall waits for them, other news are old by then.
+_AWAY = (UserStatus.SUSPENDED, UserStatus.BLOCKED)
+_WAITS = (Announcement.news == News.SKILL_RECALLED) & User.status.in_(_AWAY)
 
 _SUSPENDED = "Your access is suspended, so your assistant stays stopped."
 _LEAVING = "Your assistant is being deleted."
@@ -88,7 +92,11 @@ class Announcer:
     async def look(self) -> None:
         """Tell what is untold."""
         # What was removed of somebody who leaves is part of their receipt.
-        untold = select(Announcement.telegram_id).where(Announcement.told_at.is_(None), _NEWS)
+        untold = (
+            select(Announcement.telegram_id)
+            .outerjoin(User, User.telegram_id == Announcement.telegram_id)
+            .where(Announcement.told_at.is_(None), _NEWS, User.id.is_(None) | ~_WAITS)
+        )
         async with self._database.read() as session:
             found = dict.fromkeys(await session.scalars(untold.order_by(Announcement.id).limit(_AT_ONCE)))
         for telegram_id in found:
@@ -108,7 +116,9 @@ class Announcer:
                 await session.delete(one)
             return
         for one in news:
-            one.told_at = now()
+            if one.news != News.SKILL_RECALLED or user.status not in _AWAY:
+                one.told_at = now()
+                _count(session, one)
         wish = await session.get(Wish, user.id)
         if user.status != UserStatus.ACTIVE or wish is None or wish.wanted == Wanted.ABSENT:
             return
@@ -126,6 +136,15 @@ class Announcer:
             keep = [[Button("Keep it awake", Press(AWAKE))]]
             # Nobody is woken for it.
             await self._talk.say(session, telegram_id, _rest_text(user, rest[-1]), keep, silent=True)
+
+
+def _count(session: AsyncSession, one: Announcement) -> None:
+    """How long a recalled skill was still there; once it is sure that nobody counts it again."""
+    took = one.detail.get("took")
+    if one.news == News.SKILL_RECALLED and isinstance(took, int | float):
+        event.listen(
+            session.sync_session, "after_commit", lambda _: metrics.SKILL_GONE_SECONDS.observe(took), once=True
+        )
 
 
 async def keep_awake(session: AsyncSession, talk: Talk, user: User, message_id: int) -> tuple[str, bool]:

@@ -18,17 +18,17 @@ from bot.front.outbox import Outbox
 from bot.front.skillchat import pages
 from bot.front.skillchat.catalogue import Catalogue
 from bot.front.skillchat.interests import Interests
-from bot.front.skillchat.keys import skill_of, version_key
+from bot.front.skillchat.keys import skill_of, version_key, version_of, versions_key
 from bot.front.skillchat.pages import Page
 from bot.front.skillchat.presses import OFFERED, SKILLS, Verb
 from bot.front.skillchat.recommendations import recommend
 from bot.front.skillchat.sets import Sets
 from bot.front.skills.errors import SkillError
-from bot.front.skills.standing import unwanted
+from bot.front.skills.standing import newest, unwanted
 from bot.front.talk import MessageRef, Talk
 from bot.skills import holdings, people, wishes
 from bot.skills.holdings import Holding
-from bot.skills.names import BadName, SkillName, parse
+from bot.skills.names import BadName, Reference, SkillName, parse
 from bot.skills.sets import SkillSet
 from bot.store import now
 from bot.store.tables import (
@@ -153,7 +153,7 @@ class SkillCounter:
                     return _GONE
                 first = OFFERED in words
                 if verb == Verb.ADD_SET:
-                    return await self._add_set(session, user, need, message_id, first=first)
+                    return await self._add_set(session, user, need, words[1:], message_id, first=first)
                 return await self._need(session, user, need, message_id, first=first)
             case _:
                 return await self._about(session, user, verb, words, message_id)
@@ -170,7 +170,9 @@ class SkillCounter:
         held = having.get(name)
         match verb:
             case Verb.ADD if held is None or not held.wanted:
-                return await self._add(session, user, [name], SkillSource.PERSON, message_id)
+                version = await version_of(session, name, words[1]) if len(words) > 1 else None
+                if version is not None:
+                    return await self._add(session, user, name, version, message_id)
             case Verb.REMOVE if held is not None:
                 await wishes.unwant(session, user.id, name, SkillSource.PERSON)
                 return await self._follow(session, user, [name], message_id)
@@ -248,26 +250,28 @@ class SkillCounter:
         return await self._look_up(session, user, need.title, message_id, look)
 
     async def _add_set(
-        self, session: AsyncSession, user: User, need: SkillSet, message_id: int, *, first: bool
-    ) -> Page:
+        self, session: AsyncSession, user: User, need: SkillSet, words: Sequence[str], message_id: int, *, first: bool
+    ) -> Page | None:
         having = await _having(session, user)
         source = SkillSource.ONBOARDING if first else SkillSource.PERSON
         never = await unwanted(session, [skill.name for skill in need.skills])
-        names = []
-        for skill in need.skills:
-            if skill.name not in having and skill.name not in never:
-                await wishes.want(session, user.id, skill.name, source, policy=skill.policy, version=skill.version)
-                names.append(skill.name)
-        if not names:
+        new = [skill for skill in need.skills if skill.name not in having and skill.name not in never]
+        found = [(skill, row.version) for skill in new if (row := await newest(session, skill.name)) is not None]
+        if not found:
             return await self._mine(session, user, 0)
-        return await self._follow(session, user, names, message_id)
+        if versions_key(Reference(skill.name, version) for skill, version in found) not in words:
+            # What is there by now may ask for something else.
+            return await self._need(session, user, need, message_id, first=first)
+        for skill, version in found:
+            await wishes.want(session, user.id, skill.name, source, policy=skill.policy, version=skill.version)
+            if skill.version is None:
+                await wishes.approve(session, user.id, skill.name, version)
+        return await self._follow(session, user, [skill.name for skill, _ in found], message_id)
 
-    async def _add(
-        self, session: AsyncSession, user: User, names: Sequence[SkillName], source: SkillSource, message_id: int
-    ) -> Page:
-        for name in names:
-            await wishes.want(session, user.id, name, source)
-        return await self._follow(session, user, names, message_id)
+    async def _add(self, session: AsyncSession, user: User, name: SkillName, version: str, message_id: int) -> Page:
+        await wishes.want(session, user.id, name, SkillSource.PERSON)
+        await wishes.approve(session, user.id, name, version)
+        return await self._follow(session, user, [name], message_id)
 
     async def _follow(self, session: AsyncSession, user: User, names: Sequence[SkillName], message_id: int) -> Page:
         """The message says how far these are from now on."""

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bot.skills.names import Reference, SkillName
-from bot.store.tables import Skill
+from bot.store.tables import Skill, SkillVerdict, SkillVersion
 
 _SKILL = 14
 _VERSION = 8
@@ -24,6 +24,21 @@ def skill_key(name: SkillName) -> str:
 def version_key(name: SkillName, version: str) -> str:
     """Tells the versions of one skill apart."""
     return _short(str(Reference(name, version)), _VERSION)
+
+
+def versions_key(shown: Iterable[Reference]) -> str:
+    """Tells what was shown of several skills from what there is by now."""
+    return _short(" ".join(sorted(map(str, shown))), _VERSION)
+
+
+async def version_of(session: AsyncSession, name: SkillName, key: str) -> str | None:
+    """The version that a button was made for; None where it may not be installed any more."""
+    passed = select(SkillVersion.version).where(
+        SkillVersion.owner == name.owner,
+        SkillVersion.slug == name.slug,
+        SkillVersion.verdict == SkillVerdict.PASSED,
+    )
+    return next((each for each in await session.scalars(passed) if version_key(name, each) == key), None)
 
 
 async def skill_of(session: AsyncSession, key: str, likely: Iterable[SkillName]) -> SkillName | None:

@@ -8,11 +8,12 @@ from typing import Any
 
 from bot.front.skillchat import needs as plain
 from bot.front.skillchat.catalogue import Found, Offer, Refused
+from bot.front.skillchat.keys import versions_key
 from bot.front.skillchat.presses import OFFERED, Verb, button, of_policy, of_skill, of_version
 from bot.front.skillchat.recommendations import Recommendation
 from bot.front.talk import Button, Buttons, escape
 from bot.skills.holdings import Holding
-from bot.skills.names import SkillName
+from bot.skills.names import Reference, SkillName
 from bot.skills.sets import SkillSet
 from bot.store.tables import SkillPolicy, SkillProgress, SkillStatus
 
@@ -90,7 +91,7 @@ def offered(found: Offer | Refused) -> Page:
     """A skill that the person does not have."""
     if isinstance(found, Refused):
         return f"🚫 {escape(_cut(found.says, _REASON))}", _more()
-    return _described(found), [[of_skill("➕ Install", Verb.ADD, found.name)], *_back()]
+    return _described(found), [[of_version("➕ Install", Verb.ADD, found.name, found.version)], *_back()]
 
 
 def results(words: str, found: Found, having: Mapping[SkillName, Holding]) -> Page:
@@ -109,7 +110,7 @@ def results(words: str, found: Found, having: Mapping[SkillName, Holding]) -> Pa
         [
             of_skill(f"✓ {_label(offer.title)}", Verb.SHOW, offer.name)
             if offer.name in having
-            else of_skill(f"➕ {_label(offer.title)}", Verb.ADD, offer.name)
+            else of_version(f"➕ {_label(offer.title)}", Verb.ADD, offer.name, offer.version)
         ]
         for offer in found.offers
     ]
@@ -161,7 +162,8 @@ def need(one: SkillSet, found: Sequence[Offer | Refused], having: Mapping[SkillN
             lines.append(f"🚫 {escape(_cut(skill.says, _REASON))}")
     new = [skill for skill in found if isinstance(skill, Offer) and skill.name not in having]
     label = "➕ Install" if len(new) == 1 else f"➕ Install these {len(new)}"
-    add = [[button(label, Verb.ADD_SET, one.key, *words)]] if new else []
+    shown = versions_key(Reference(skill.name, skill.version) for skill in new)
+    add = [[button(label, Verb.ADD_SET, one.key, shown, *words)]] if new else []
     back = [button("Not now", Verb.LATER)] if first else [button("‹ By need", Verb.NEEDS)]
     return _joined(lines, "\n\n"), [*add, back]
 

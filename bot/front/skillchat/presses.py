@@ -22,13 +22,13 @@ class Verb(StrEnum):
 
     LIST = "list"  #: of what the person has; with the number of a page
     SHOW = "show"  #: a skill
-    ADD = "add"
+    ADD = "add"  #: with the version that was shown
     REMOVE = "rm"
     ASK = "ask"  #: for words to search by
     HINTS = "hints"
     NEEDS = "needs"
     NEED = "need"  #: a set
-    ADD_SET = "set"
+    ADD_SET = "set"  #: with what was shown of it
     POLICY = "pol"  #: shown, or changed to the last word
     UPDATE = "yes"  #: with the version whose needs were shown
     KEEP = "no"

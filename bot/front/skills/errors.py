@@ -64,3 +64,19 @@ class Unavailable(SkillError):
     def headers(self) -> dict[str, str]:
         """Both clients wait as long as this says, and try again."""
         return {"Retry-After": str(self.retry_after)}
+
+
+class TooMany(SkillError):
+    """Whoever asks has asked too much lately."""
+
+    status = 429
+
+    def __init__(self, sentence: str, retry_after: float) -> None:
+        #: Seconds after which it may ask again.
+        self.retry_after = max(1, math.ceil(retry_after))
+        super().__init__(f"{sentence}; try again in {self.retry_after} s.")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Both clients wait as long as this says, and try again."""
+        return {"Retry-After": str(self.retry_after)}

@@ -15,6 +15,10 @@ class Flights:
     def __init__(self) -> None:
         self._under_way: dict[Hashable, asyncio.Task[Any]] = {}
 
+    def under_way(self, key: Hashable) -> bool:
+        """Whether somebody has begun it."""
+        return key in self._under_way
+
     async def once(self, key: Hashable, work: Callable[[], Awaitable[Result]]) -> Result:
         """The result of the work, or what it raises, for everybody who asks before it is done."""
         task = self._under_way.get(key)

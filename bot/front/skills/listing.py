@@ -82,7 +82,7 @@ class Listing:
         return {"items": items, "nextCursor": cursor if isinstance(cursor, str) else None}
 
     async def _registry_answers(self, path: str, params: Mapping[str, str | None], field: str) -> dict[str, Any]:
-        answer = await self._mirror.registry.get(path, params)
+        answer = await self._mirror.search(path, params)
         found = answer.get(field)
         rows = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
         return {**answer, field: [item for item in rows[:_MOST] if item.get("source") in (None, "clawhub")]}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 from zipfile import ZipFile
 
@@ -16,11 +15,13 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from bot.front import metrics
+from bot.front.skills.allowances import Allowances, asking
 from bot.front.skills.errors import Ambiguous, Forbidden, NotThere, SkillError, TakenBack, Unavailable
 from bot.front.skills.flights import Flights
 from bot.front.skills.intake import Intake, number
 from bot.front.skills.keeping import Keeping
-from bot.front.skills.standing import reference_of, standing, taken_back
+from bot.front.skills.recent import Recent
+from bot.front.skills.standing import newest_kept, reference_of, standing, taken_back
 from bot.front.skills.turning import Change, check_again
 from bot.front.skills.upstream import Upstream
 from bot.settings import Settings
@@ -29,12 +30,20 @@ from bot.skills.names import BadName, Reference, SkillName, checked_version, ski
 from bot.skills.recalls import Recalled
 from bot.skills.shelf import Shelf
 from bot.store import Database, now
-from bot.store.tables import Skill, SkillOrigin, SkillVerdict, SkillVersion
+from bot.store.tables import Skill, SkillOrigin, SkillVersion
 
 _log = structlog.get_logger(__name__)
 
 #: Seconds for which what the registry says of a skill is not asked again.
 FRESH = 60.0
+#: Seconds for which a search is not repeated, and how many searches and how many names are remembered.
+_SAME_SEARCH = 30.0
+_SEARCHES = 64
+_NAMES = 4096
+#: Requests to the registry that vetting a version costs: its verdict, its files, its archive.
+_VETTING = 3
+
+Result = TypeVar("Result")
 
 
 class Mirror:
@@ -45,11 +54,24 @@ class Mirror:
         self.upstream = Upstream(settings.skills_url, http) if settings.skills_url else None
         self.keeping = Keeping(Shelf(settings.state), database, settings.skills_store_mib * 2**20)
         self._flights = Flights()
+        self._allowances = Allowances()
+        self._searches: Recent[dict[str, Any]] = Recent(_SAME_SEARCH, _SEARCHES)
+        #: Whose a slug is, for who names no publisher; and what the registry does not have, by what was asked for.
+        self._whose: Recent[str] = Recent(FRESH, _NAMES)
+        self._missing: Recent[NotThere | Ambiguous] = Recent(FRESH, _NAMES)
         self._intake = Intake(self.upstream, database, self.keeping) if self.upstream else None
 
     async def close(self) -> None:
         """End what is under way; nothing half done stays."""
         await self._flights.close()
+
+    def ask_again(self) -> None:
+        """Nothing that the registry said lately holds, no pause either."""
+        self._searches.clear()
+        self._whose.clear()
+        self._missing.clear()
+        if self.upstream is not None:
+            self.upstream.ask_again()
 
     @property
     def registry(self) -> Upstream:
@@ -61,10 +83,12 @@ class Mirror:
     async def skill(self, slug: str, owner: str | None) -> Skill:
         """The skill, from the registry, or from the store while that is away; `owner` None: whoever has the name."""
         known = await self._known(slug, owner)
-        if owner is not None and known and known[0].seen_at > now() - FRESH:
-            return known[0]
+        whose = owner or self._whose.get(slug)
+        fresh = next((row for row in known if row.owner == whose and row.seen_at > now() - FRESH), None)
+        if fresh is not None:
+            return fresh
         try:
-            return await self._flights.once(("skill", owner, slug), lambda: self._ask_for(slug, owner))
+            return await self._once(("skill", owner, slug), 1, lambda: self._ask_for(slug, owner))
         except Unavailable:
             if len(known) > 1:
                 names = ", ".join(f"@{row.owner}/{row.slug}" for row in known)
@@ -88,7 +112,16 @@ class Mirror:
         async def work() -> SkillVersion:
             return await intake.vet(reference, await self.skill(reference.name.slug, reference.name.owner))
 
-        return await self._flights.once(("version", reference), work)
+        return await self._once(("version", reference), _VETTING, work)
+
+    async def search(self, path: str, params: Mapping[str, str | None]) -> dict[str, Any]:
+        """What the registry answers to a question that names no skill, or has answered in the last half minute."""
+        key = ("search", path, *sorted(params.items()))
+        answer = self._searches.get(key)
+        if answer is None:
+            answer = await self._once(key, 1, lambda: self.registry.get(path, params))
+            self._searches.put(key, answer)
+        return answer
 
     async def latest(self, skill: Skill) -> SkillVersion:
         """The registry's newest version, or the newest that is kept where that one may not be served."""
@@ -98,7 +131,8 @@ class Mirror:
                 raise NotThere("It has no version that can be installed.")
             return await self.version(Reference(name, skill.latest))
         except SkillError as error:
-            older = await self._newest_kept(name)
+            async with self.database.read() as session:
+                older = await newest_kept(session, name)
             if older is None:
                 raise
             _log.info("an older version is served", skill=str(name), version=older.version, because=error.sentence)
@@ -153,7 +187,7 @@ class Mirror:
 
     async def check_again(self) -> list[Change]:
         """Ask the registry about everything that is served; see :func:`bot.front.skills.turning.check_again`."""
-        return await check_again(self.registry, self.database, self.keeping)
+        return await check_again(self.registry.first, self.database, self.keeping)
 
     async def _known(self, slug: str, owner: str | None) -> Sequence[Skill]:
         query = select(Skill).where(Skill.slug == slug, Skill.gone_at.is_(None))
@@ -161,6 +195,20 @@ class Mirror:
             query = query.where(Skill.owner == owner)
         async with self.database.read() as session:
             return list(await session.scalars(query))
+
+    async def _once(self, key: Hashable, requests: int, work: Callable[[], Awaitable[Result]]) -> Result:
+        """Do once what many may ask for at a time; whoever asks first pays, nobody for what was not there lately."""
+        missing = self._missing.get(key)
+        if missing is not None:
+            raise type(missing)(missing.sentence)
+        if not self._flights.under_way(key):
+            self._allowances.take(requests)
+        try:
+            with asking(None):
+                return await self._flights.once(key, work)
+        except (NotThere, Ambiguous) as error:
+            self._missing.put(key, error)
+            raise
 
     async def _ask_for(self, slug: str, owner: str | None) -> Skill:
         try:
@@ -179,18 +227,9 @@ class Mirror:
             insert = sqlite.insert if self.database.sqlite else postgresql.insert
             statement = insert(Skill).values(**values)
             await session.execute(statement.on_conflict_do_update(index_elements=["owner", "slug"], set_=values))
+        if owner is None:
+            self._whose.put(slug, found.owner)
         return found
-
-    async def _newest_kept(self, name: SkillName) -> SkillVersion | None:
-        for row in await self.versions(name):
-            if row.verdict == SkillVerdict.PASSED:
-                async with self.database.read() as session:
-                    found = await standing(session, reference_of(row))
-                with contextlib.suppress(SkillError):
-                    served = found.servable()
-                    if served is not None:
-                        return served
-        return None
 
     async def _find(self, row: SkillVersion) -> Path:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -18,6 +19,7 @@ from bot.front.context import FrontContext
 from bot.front.guard import instance_at
 from bot.front.inbox import DATABASE_ERRORS
 from bot.front.skills import answers, policy
+from bot.front.skills.allowances import asking
 from bot.front.skills.errors import BadRequest, Forbidden, NotThere, SkillError, TakenBack
 from bot.front.skills.listing import Listing
 from bot.front.skills.mirror import Mirror
@@ -45,7 +47,7 @@ Handler = Callable[[Request, str], Awaitable[Response]]
 def router(context: FrontContext, mirror: Mirror) -> APIRouter:
     """The routes; they trust the peer's address, so serve them on the bridge's listener alone."""
     routes = APIRouter(include_in_schema=False)
-    served = Served(mirror)
+    served = Served(mirror, context.settings.skill_sets)
     in_flight = InFlight(_MOST_IN_FLIGHT)
 
     def add(path: str, handler: Handler, method: str = "GET") -> None:
@@ -88,7 +90,8 @@ async def _answer(context: FrontContext, in_flight: InFlight, handler: Handler, 
                 f"Not more than {_MOST_IN_FLIGHT} requests at a time.", 429, headers={"Retry-After": "2"}
             )
         try:
-            return await handler(request, instance_id)
+            with asking(instance_id):
+                return await handler(request, instance_id)
         finally:
             in_flight.leave(instance_id)
     except SkillError as error:
@@ -105,8 +108,10 @@ async def _answer(context: FrontContext, in_flight: InFlight, handler: Handler, 
 class Served:
     """A handler for each route."""
 
-    def __init__(self, mirror: Mirror) -> None:
+    def __init__(self, mirror: Mirror, sets: Path | None) -> None:
+        """`sets`: the operator's file of recommended skills; None: Zaki's own."""
         self._mirror = mirror
+        self._sets = sets
         self._listing = Listing(mirror)
 
     async def well_known(self, request: Request, _instance: str) -> Response:
@@ -252,13 +257,13 @@ class Served:
             return answers.unknown_verdict(item, "unavailable", error.sentence)
         return answers.verdict(base, reference, row, None)
 
-    async def policy(self, request: Request, _instance: str) -> Response:
+    async def policy(self, request: Request, instance: str) -> Response:
         """What `security.installPolicy` is told."""
         try:
             asked = await _body(request)
         except BadRequest as error:
             return JSONResponse(policy.blocked(error.sentence))
-        return JSONResponse(await policy.decide(self._mirror, asked))
+        return JSONResponse(await policy.decide(self._mirror, self._sets, asked, instance))
 
     async def nothing_else(self, request: Request, _instance: str) -> Response:
         """Plugins, packages, GitHub's archives, publishing: not here."""

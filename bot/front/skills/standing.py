@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bot.front.skills.errors import Forbidden, TakenBack
+from bot.front.skills.errors import Forbidden, SkillError, TakenBack
 from bot.skills import recalls, rules
 from bot.skills.names import Reference, SkillName
 from bot.store import now
 from bot.store.tables import (
     AuditEntry,
+    Skill,
     SkillEffect,
     SkillLock,
     SkillRecall,
@@ -75,6 +76,33 @@ async def standing(session: AsyncSession, reference: Reference) -> Standing:
     name = reference.name
     row = await session.get(SkillVersion, (name.owner, name.slug, reference.version))
     return Standing(reference, row, await recalls.in_force(session, reference), await rules.ruling(session, reference))
+
+
+async def newest_kept(session: AsyncSession, name: SkillName) -> SkillVersion | None:
+    """The newest version that may be served as it is kept; None: there is none."""
+    passed = select(SkillVersion).where(
+        SkillVersion.owner == name.owner, SkillVersion.slug == name.slug, SkillVersion.verdict == SkillVerdict.PASSED
+    )
+    for row in await session.scalars(passed.order_by(SkillVersion.published_at.desc())):
+        served = await _served(session, reference_of(row))
+        if served is not None:
+            return served
+    return None
+
+
+async def newest(session: AsyncSession, name: SkillName) -> SkillVersion | None:
+    """The version that whoever asks for the skill gets, as far as that is known without the registry."""
+    skill = await session.get(Skill, (name.owner, name.slug))
+    latest = skill.latest if skill is not None else None
+    served = await _served(session, Reference(name, latest)) if latest is not None else None
+    return served or await newest_kept(session, name)
+
+
+async def _served(session: AsyncSession, reference: Reference) -> SkillVersion | None:
+    try:
+        return (await standing(session, reference)).servable()
+    except SkillError:
+        return None
 
 
 async def unwanted(session: AsyncSession, names: Iterable[SkillName]) -> set[SkillName]:

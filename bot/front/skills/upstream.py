@@ -10,6 +10,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -29,8 +31,10 @@ _TIMEOUT = httpx.Timeout(connect=5.0, read=15.0, write=15.0, pool=15.0)
 _WITHIN = 30.0
 _DOWNLOAD_WITHIN = 120.0
 _LARGEST_JSON = 4 * 2**20
-#: Requests at a time.
+#: Requests at a time, besides one of :attr:`Upstream.first`.
 _AT_ONCE = 4
+#: Seconds after the pause of a 429 in which `first` alone asks, so that nobody else brings about the next one before.
+_HEAD_START = 2.0
 #: Seconds without a request after a 429 that says nothing, and at most.
 _AFTER_LIMIT = 30.0
 _LONGEST_PAUSE = 600.0
@@ -42,6 +46,17 @@ _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "zaki"
 _PIECE = 256 * 1024
 
 
+@dataclass
+class _Pause:
+    """Until when the registry is not asked (`time.monotonic`), and why."""
+
+    until: float = 0.0
+    why: str = ""
+    #: Whether the registry wants it.
+    wanted: bool = False
+    failures: int = 0
+
+
 class Upstream:
     """Asks the registry; raises :class:`~bot.front.skills.errors.SkillError` where it does not say what was asked."""
 
@@ -49,13 +64,19 @@ class Upstream:
         self.url = url
         self._http = http
         self._room = asyncio.Semaphore(_AT_ONCE)
-        self._closed_until = 0.0
-        self._why = ""
-        self._failures = 0
+        self._pause = _Pause()
+        self._head_start = _HEAD_START
+
+    @cached_property
+    def first(self) -> Upstream:
+        """For the check of what is served already: waits behind no instance, and asks first after a pause."""
+        beside = Upstream(self.url, self._http)
+        beside._room, beside._pause, beside._head_start = asyncio.Semaphore(1), self._pause, 0.0
+        return beside
 
     def ask_again(self) -> None:
         """Ask at the next request, whatever pause there should be."""
-        self._closed_until = 0.0
+        self._pause.until, self._pause.wanted = 0.0, False
 
     async def get(self, path: str, params: Mapping[str, str | None] | None = None) -> dict[str, Any]:
         """A JSON object; `params` that are None are left out."""
@@ -142,29 +163,32 @@ class Upstream:
         raise _nonsense(request.url.path)
 
     def _check_open(self) -> None:
-        left = self._closed_until - time.monotonic()
+        pause = self._pause
+        left = pause.until + (self._head_start if pause.wanted else 0.0) - time.monotonic()
         if left > 0:
-            raise Unavailable(f"{self._why}; Zaki asks it again in {max(1, round(left))} s.", left)
+            raise Unavailable(f"{pause.why}; Zaki asks it again in {max(1, round(left))} s.", left)
 
-    def _close(self, why: str, seconds: float) -> Unavailable:
-        self._closed_until = max(self._closed_until, time.monotonic() + seconds)
-        self._why = why
+    def _close(self, why: str, seconds: float, *, wanted: bool = False) -> Unavailable:
+        pause = self._pause
+        pause.until = max(pause.until, time.monotonic() + seconds)
+        pause.why, pause.wanted = why, wanted
         _log.warning("the registry of skills is not asked for a while", reason=why, seconds=round(seconds))
+        seconds += self._head_start if wanted else 0.0
         return Unavailable(f"{why}; try again in {max(1, round(seconds))} s.", seconds)
 
     def _failed(self, why: str) -> Unavailable:
-        self._failures += 1
-        return self._close(why, min(60.0, 2.0 ** min(self._failures - 1, 6)))
+        self._pause.failures += 1
+        return self._close(why, min(60.0, 2.0 ** min(self._pause.failures - 1, 6)))
 
     def _judge(self, answer: httpx.Response, path: str, text: str) -> SkillError | None:
         """What an answer that is no success means."""
         status = answer.status_code
         if status == 429:
             seconds = min(_retry_after(answer), _LONGEST_PAUSE)
-            return self._close("ClawHub has had enough requests from here", seconds)
+            return self._close("ClawHub has had enough requests from here", seconds, wanted=True)
         if status in _DOWN:
             return self._failed(f"ClawHub is down (it answers {status})")
-        self._failures = 0
+        self._pause.failures = 0
         if status < 300:
             return None
         said = " ".join(text.split())[:300]

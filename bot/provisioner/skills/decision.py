@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bot.skills.names import SkillName
+from bot.skills.needs import Needs, new_needs
 from bot.store.tables import SkillPolicy, SkillSource, SkillStatus
 
 #: Seconds after which what failed is tried again by itself.
 AGAIN = 6 * 3600.0
 #: Seconds after which an update that broke off is, so that it keeps no instance from sleeping.
 _SOON = 60.0
-
-Needs = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,7 @@ class Wished:
     policy: SkillPolicy
     #: Exactly this version; None: the newest that passed.
     version: str | None
+    #: The version whose needs its person was shown and agreed to; None: none.
     approved: str | None
     source: SkillSource
     asked_at: float
@@ -104,7 +104,8 @@ def decide(wished: Wished, present: Present, versions: Sequence[Version], clash:
         if clash is not None:
             says = f"The skill {clash} has the same name; remove that one first."
             return Step(name, Act.FAIL, wished.version, says=says)
-        return Step(name, Act.INSTALL, wished.version, urgent=urgent)
+        # What its person was shown, and no newer one that may ask for more.
+        return Step(name, Act.INSTALL, wished.version or wished.approved, urgent=urgent)
     wanted = _wanted(wished, present.version, versions)
     if wanted is None or wanted.version == present.version:
         settled = present.status is SkillStatus.INSTALLED
@@ -119,14 +120,6 @@ def decide(wished: Wished, present: Present, versions: Sequence[Version], clash:
         return Step(name, Act.ASK, wanted.version, asks)
     # Whoever has just agreed waits for it.
     return Step(name, Act.UPDATE, wanted.version, urgent=bool(asks))
-
-
-def new_needs(before: Needs, after: Needs) -> dict[str, list[str]]:
-    """What the one needs and the other did not, by kind."""
-    # That it runs on one system more asks for nothing.
-    kinds = [kind for kind in sorted(after) if kind != "os"]
-    found = {kind: sorted(set(after[kind]) - set(before.get(kind, ()))) for kind in kinds}
-    return {kind: words for kind, words in found.items() if words}
 
 
 def order(version: str) -> tuple[tuple[int, ...], bool, str] | None:

@@ -114,9 +114,9 @@ class Installing:
             if found is None:
                 await self._failed(work, step, last_words(ended))
                 return
-        if step.version is not None and found.reference.version != step.version:
-            await self._failed(work, step, f"The client installed {found.reference.version} instead.")
-            return
+            if step.version is not None and found.reference.version != step.version:
+                await self._failed(work, step, f"The client installed {found.reference.version} instead.")
+                return
         await self._have(work, step, found, News.SKILL_INSTALLED)
 
     async def _update(self, work: Work, step: Step) -> None:

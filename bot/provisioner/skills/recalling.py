@@ -127,7 +127,8 @@ class Recalling:
                     continue
                 recall = await session.get(SkillRecall, one.recall_id) if one.recall_id is not None else None
                 why = recall.reason if recall is not None else "It was recalled."
-                detail = f"{reference}: gone {now() - one.since:.1f} s after its recall, from {folders} folders"
+                took = now() - one.since
+                detail = f"{reference}: gone {took:.1f} s after its recall, from {folders} folders"
                 session.add(AuditEntry(at=now(), instance_id=instance.id, action="skill.gone", detail=detail))
                 _log.info("a recalled skill is gone", instance=instance.id, skill=detail)
                 await session.merge(
@@ -147,7 +148,13 @@ class Recalling:
                 if work.user is not None:
                     done = "has been removed from your assistant" if folders else "your assistant has none of it left"
                     says = f"The skill {name} was withdrawn and {done}. {why}"
-                    told = {"owner": name.owner, "slug": name.slug, "version": reference.version, "says": says}
+                    told = {
+                        "owner": name.owner,
+                        "slug": name.slug,
+                        "version": reference.version,
+                        "says": says,
+                        "took": took,
+                    }
                     session.add(
                         Announcement(
                             telegram_id=work.user.telegram_id,

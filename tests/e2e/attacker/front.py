@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import re
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import TypeVar
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import httpx
 import uvicorn
@@ -24,24 +26,58 @@ from bot.front.context import FrontContext
 from bot.hostfacts import HostFacts
 from bot.nudge import Nudge
 from bot.settings import Settings
+from bot.skills import locks
+from bot.skills.names import Reference, SkillName
+from bot.standins import serving as standin
+from bot.standins.registry import Registry, registry_app, samples
 from bot.standins.telegram import SimulatorClient, SimulatorConfig, create_app, running
 from bot.standins.telegram.client import SimulatedPerson
 from bot.store import Database, now
-from bot.store.tables import Instance, OutboxMessage, Usage, User, UserStatus
+from bot.store.tables import (
+    Instance,
+    OutboxMessage,
+    SkillLock,
+    SkillOrigin,
+    SkillSource,
+    SkillWish,
+    Usage,
+    User,
+    UserStatus,
+)
 from tests.e2e.network.namespaces import GATEWAY
 
 TOKEN = "1234567890:AArealTOKENrealTOKENrealTOKENreal"
+#: What the mirror has to ask of a registry.
+_ASKED = re.compile(r"/api/v1/(download|skills/-/security-verdicts|skills/[a-z0-9][a-z0-9-]*(/versions/[0-9.]+)?)")
 _T = TypeVar("_T")
+
+
+class AskedRegistry:
+    """A stand-in registry that notes the paths that it is asked for, before anybody decodes them."""
+
+    def __init__(self) -> None:
+        self._app = registry_app(Registry(samples()))
+        self.paths: list[str] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Note and answer."""
+        if scope["type"] == "http":
+            self.paths.append(scope["raw_path"].decode())
+        await self._app(scope, receive, send)
 
 
 class AttackedFront:
     """The front as the attacker's judge sees it: by what reached Telegram, and by what is in the database."""
 
     at = Target(GATEWAY, 8081)
+    skill: Mapping[str, str] = MappingProxyType({"slug": "tide-tables", "ownerHandle": "samples", "version": "1.0.0"})
 
-    def __init__(self, context: FrontContext, telegram: SimulatorClient) -> None:
-        self.context = context
+    def __init__(self, front: Front, telegram: SimulatorClient, registry: AskedRegistry) -> None:
+        self.context = front.context
         self.telegram = telegram
+        self._mirror = front.skills
+        self._registry = registry
+        self.update: Mapping[str, Any] = {}
         self.mine: FrontCredentials
         self.theirs: FrontCredentials
         self.my_chat = self.their_chat = 0
@@ -69,6 +105,21 @@ class AttackedFront:
         self.mine, self.theirs = (self.context.key.derive(which, 1) for which in self._ids)
         sent = await self.telegram.send_file(them, "document", "diary.txt", b"dear diary")
         self.their_file = str(sent.raw["document"]["file_id"])
+        await self._agree(them)
+
+    async def _agree(self, them: SimulatedPerson) -> None:
+        """Both have an older version of a skill; the neighbour's person agreed to what the newer one asks for."""
+        name = SkillName("samples", "city-weather")
+        old, new = [await self._mirror.version(Reference(name, version)) for version in ("1.0.0", "1.1.0")]
+        origin = {"type": "clawhub", "slug": name.slug, "ownerHandle": name.owner, "version": new.version}
+        request = {"protocolVersion": 1, "targetType": "skill", "targetName": name.slug, "origin": origin}
+        self.update = {"request": request, "digest": new.digest}
+        async with self.context.database.write() as session:
+            for which in self._ids:
+                await locks.settle(session, which, Reference(name, old.version), str(old.digest))
+            user_id = await session.scalar(select(User.id).where(User.telegram_id == them.id))
+            key = {"user_id": user_id, "owner": name.owner, "slug": name.slug}
+            session.add(SkillWish(**key, approved=new.version, source=SkillSource.PERSON, asked_at=now()))
 
     @asynccontextmanager
     async def taking_it_for_the_neighbour(self) -> AsyncIterator[None]:
@@ -106,6 +157,8 @@ class AttackedFront:
         async with self.context.database.write() as session:
             await session.execute(delete(OutboxMessage))
             await session.execute(delete(Usage))
+            await session.execute(delete(SkillLock).where(SkillLock.origin == SkillOrigin.DOWNLOAD))
+        self._registry.paths.clear()
         self._calls = len(await self.telegram.calls())
 
     async def harm(self) -> str:
@@ -115,6 +168,13 @@ class AttackedFront:
             theirs = or_(OutboxMessage.chat_id != self.my_chat, OutboxMessage.instance_id != attacker)
             sent = await session.scalar(select(OutboxMessage.method).where(theirs).limit(1))
             used = await session.scalar(select(Usage.id).where(Usage.instance_id == neighbour).limit(1))
+            fetched = SkillLock.instance_id == neighbour, SkillLock.origin == SkillOrigin.DOWNLOAD
+            noted = await session.scalar(select(SkillLock.slug).where(*fetched).limit(1))
+        if noted is not None:
+            return f"the download of {noted} was noted as the neighbour's"
+        strayed = next((path for path in self._registry.paths if not _ASKED.fullmatch(path)), None)
+        if strayed is not None:
+            return f"the mirror asked the registry for {strayed}"
         if sent is not None:
             return f"the front took {sent} for another chat"
         if used is not None:
@@ -130,8 +190,10 @@ class AttackedFront:
 async def attacked_front(namespace: str, folder: Path) -> AsyncIterator[AttackedFront]:
     """A front that listens at the gateway's address in the namespace during the block."""
     app = create_app(SimulatorConfig(TOKEN))
+    registry = AskedRegistry()
     async with (
         running(app) as url,
+        standin.running(registry) as registry_url,
         SimulatorClient(url) as telegram,
         httpx.AsyncClient(trust_env=False) as http,
     ):
@@ -140,6 +202,7 @@ async def attacked_front(namespace: str, folder: Path) -> AsyncIterator[Attacked
             telegram_token=TOKEN,
             telegram_api=url,
             state=folder / "front",
+            skills_url=registry_url,
             instances_listen=f"{GATEWAY}:8081",
         )
         (folder / "front").mkdir()
@@ -161,7 +224,7 @@ async def attacked_front(namespace: str, folder: Path) -> AsyncIterator[Attacked
         server = uvicorn.Server(uvicorn_config(bridge_app(front), bridge=True))
         serving = asyncio.create_task(server._serve([listener]))
         try:
-            yield AttackedFront(front.context, telegram)
+            yield AttackedFront(front, telegram, registry)
         finally:
             server.should_exit = True
             await serving

@@ -39,7 +39,7 @@ async def test_who_has_packet_sockets_fools_the_neighbour(stage: Stage, unguarde
     await fails_without(stage, "forged-arp", inside=stage.as_root)
 
 
-@pytest.mark.parametrize("name", ["another-token", "another-key", "forged-headers"])
+@pytest.mark.parametrize("name", ["another-token", "another-key", "forged-headers", "another-skill", "another-consent"])
 async def test_a_front_that_takes_it_for_the_neighbour_is_seen(stage: Stage, name: str) -> None:
     async with stage.front.taking_it_for_the_neighbour():
         await fails_without(stage, name)

@@ -30,12 +30,14 @@ from bot.store.tables import (
     Instance,
     News,
     Onboarding,
+    Skill,
     SkillLock,
     SkillOrigin,
     SkillPolicy,
     SkillProgress,
     SkillState,
     SkillStatus,
+    SkillVersion,
     SkillWish,
     User,
     UserStatus,
@@ -181,6 +183,8 @@ async def test_found_installed_followed_and_removed(chat: Chat) -> None:
     await chat.presses(found, "➕ City weather", "comes as soon as")
     wish = (await chat.wishes())["@samples/city-weather"]
     assert (wish.wanted, wish.policy, wish.source, wish.version) == ("present", SkillPolicy.PATCH, "person", None)
+    # What was shown, and nothing else.
+    assert wish.approved == "1.1.0"
     await chat.provisioner("@samples/city-weather", SkillStatus.INSTALLING, offered="1.1.0")
     await chat.sees("is being installed")
     before = len(await chat.texts())
@@ -220,6 +224,7 @@ async def test_what_may_not_be_had_says_why_and_has_no_button(chat: Chat) -> Non
 async def test_while_the_registry_is_away_what_is_kept_is_found(chat: Chat) -> None:
     found = await chat.says("/skills tide", "Tide tables")
     chat.registry.faults[EVERYTHING] = Fault(status=503)
+    chat.front.skills.ask_again()
     again = await chat.says("/skills tide", "ClawHub does not answer")
     assert "Tide tables" in again.text
     await chat.presses(again, "➕ Tide tables", "comes as soon as")
@@ -336,12 +341,29 @@ async def test_sets_are_offered_after_the_first_reply_and_not_before(chat: Chat)
     await chat.presses(page, "➕ Install", "Unit converter comes as soon as")
     wishes = await chat.wishes()
     assert {name: wish.source for name, wish in wishes.items()} == {"@samples/unit-converter": "onboarding"}
+    assert wishes["@samples/unit-converter"].approved == "2.0.1"
     async with chat.front.context.database.write() as session:
         note(session, chat.ada.id, Stage.DELIVERED)
         await session.flush()
         await note_reply(session, chat.ada.id)
     await chat.says("/skills", "Unit converter")
     assert sum("can learn more" in text for text in await chat.texts()) == 0
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_set_is_installed_as_it_was_shown_or_shown_again(chat: Chat) -> None:
+    needs = await chat.presses(await chat.says("/skills", "no skills yet"), "💡 Suggestions", "good at")
+    page = await chat.presses(needs, "Numbers", "Unit converter 2.0.1")
+    async with chat.front.context.database.write() as session:
+        old = await session.get_one(SkillVersion, ("samples", "unit-converter", "2.0.1"))
+        columns = {column.name: getattr(old, column.name) for column in SkillVersion.__table__.columns}
+        session.add(SkillVersion(**{**columns, "version": "2.0.2", "needs": {"bins": ["units"]}}))
+        (await session.get_one(Skill, ("samples", "unit-converter"))).latest = "2.0.2"
+    page = await chat.presses(page, "➕ Install", "Unit converter 2.0.2")
+    assert "runs the program units" in page.text
+    assert await chat.wishes() == {}
+    await chat.presses(page, "➕ Install", "comes as soon as")
+    assert (await chat.wishes())["@samples/unit-converter"].approved == "2.0.2"
 
 
 async def test_suggestions_say_why_and_look_at_messages_only_if_they_may(chat: Chat) -> None:

@@ -30,6 +30,7 @@ HEALTHY = DockerFacts(version="20.10.24+dfsg1", live_restore=True, image="sha256
         doctor.engine_check("v3.274.1", "3.274.1"),
         doctor.program_check("sh", Path("/bin/sh"), ""),
         doctor.image_check(HEALTHY, "zaki/openclaw:1"),
+        doctor.install_policy_check(replace(HEALTHY, install_policy=True)),
         doctor.restic_check("restic 0.14.0 compiled with go1.19.8 on linux/amd64"),
         doctor.inotify_check(8192, 8192),
         doctor.uid_check(None),
@@ -75,6 +76,7 @@ def test_what_zaki_cannot_do_without_fails_with_a_cure(check: Check) -> None:
     [
         doctor.live_restore_check(DockerFacts()),
         doctor.firewall_check(False, None),
+        doctor.install_policy_check(HEALTHY),
         doctor.restic_check(""),
         doctor.inotify_check(128, 8192),
         doctor.inotify_check(None, 8192),

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bot.demo.settings import SETS, demo_settings
+from bot.demo.settings import NO_SETS, SETS, demo_settings
 from bot.hostfacts import HostFacts
 from bot.settings import Settings
-from bot.skills.sets import load
+from bot.skills.sets import SkillSets, load
 from bot.standins.registry import samples
 
 REGISTRY = "http://127.0.0.1:8092"
@@ -24,7 +24,7 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, sets: Path | None = None) -> Settings:
     host = HostFacts(
         network="zaki0",
         bridge="zaki0",
@@ -34,16 +34,25 @@ def settings(tmp_path: Path) -> Settings:
         image="sha256:" + "0" * 64,
         runtime="runc",
     )
-    return demo_settings(tmp_path / "state", "http://127.0.0.1:9", "1:demo", host, registry=REGISTRY)
+    return demo_settings(tmp_path / "state", "http://127.0.0.1:9", "1:demo", host, registry=REGISTRY, sets=sets)
 
 
 def test_from_its_own_registry(tmp_path: Path) -> None:
     found = settings(tmp_path)
     assert (found.skills_url, found.skill_sets) == (REGISTRY, SETS)
     there = {skill.name for skill in samples()}
-    named = {str(skill.name) for need in load(SETS).needs for skill in need.skills}
+    sets = load(SETS)
+    named = {str(skill.name) for need in sets.needs for skill in need.skills}
+    recommended = {str(skill.name) for skill in sets.of_plan("standard")}
     assert named
-    assert named <= there
+    assert recommended
+    assert named | recommended <= there
+
+
+def test_without_recommended_ones_for_a_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZAKI_SKILL_SETS", str(SETS))
+    found = settings(tmp_path, NO_SETS)
+    assert (found.skills_url, load(found.skill_sets)) == (REGISTRY, SkillSets())
 
 
 def test_from_the_operators_where_they_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

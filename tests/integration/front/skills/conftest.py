@@ -74,8 +74,7 @@ class Site:
         async with self.database.write() as session:
             await session.execute(update(Skill).values(seen_at=0.0))
             await session.execute(update(SkillVersion).values(checked_at=0.0))
-        if self.mirror.upstream is not None:
-            self.mirror.upstream.ask_again()
+        self.mirror.ask_again()
 
 
 MakeSite = Callable[..., Any]

@@ -142,7 +142,8 @@ async def test_a_limit_is_respected_and_passed_on_as_a_pause(site: Site) -> None
     others = [await site.install(slug) for slug in ("tide-tables", "unit-converter")]
     for answer in (first, *others):
         assert answer.status_code == 503
-        assert 1 <= int(answer.headers["Retry-After"]) <= 7
+        # The registry's, and the two for which the check of what is served goes first.
+        assert 7 < int(answer.headers["Retry-After"]) <= 9
         assert "enough requests" in answer.text
     assert site.registry.requests.total() == asked
     site.registry.faults.clear()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bot.provisioner.skills.decision import AGAIN, Act, Present, Version, Wished, decide, new_needs, order
+from bot.provisioner.skills.decision import AGAIN, Act, Present, Version, Wished, decide, order
 from bot.skills.names import SkillName
 from bot.store.tables import SkillPolicy, SkillSource, SkillStatus
 
@@ -88,6 +88,14 @@ def test_an_update_that_broke_off_is_tried_again_soon_and_not_at_once() -> None:
     assert act(WISHED, replace(broke_off, updated_at=NOW - 90), "1.0.0") == (Act.SETTLE, "1.0.0")
 
 
+def test_the_version_that_was_shown_is_the_one_that_is_installed() -> None:
+    shown = replace(WISHED, approved="1.0.0")
+    assert act(shown, Present(), "1.0.0", "1.0.1", needs=CURL) == (Act.INSTALL, "1.0.0")
+    # Who names a version wants that one.
+    pinned = replace(shown, policy=SkillPolicy.PIN, version="1.0.1")
+    assert act(pinned, Present(), "1.0.0", "1.0.1") == (Act.INSTALL, "1.0.1")
+
+
 def test_an_offer_that_was_taken_back_is_forgotten() -> None:
     asked = replace(THERE, status=SkillStatus.ASKS, offered="1.0.1")
     assert act(WISHED, asked, "1.0.0") == (Act.SETTLE, "1.0.0")
@@ -122,13 +130,6 @@ def test_a_person_waits_for_their_own_wishes_and_not_for_their_plans() -> None:
     assert decide(WISHED, Present(), [], None, NOW).urgent
     assert not decide(replace(WISHED, source=SkillSource.PLAN), Present(), [], None, NOW).urgent
     assert not decide(WISHED, THERE, [Version("1.0.1", {})], None, NOW).urgent
-
-
-def test_needs_are_compared_by_kind() -> None:
-    before = {"bins": ["curl"], "os": ["linux"]}
-    after = {"bins": ["curl", "jq"], "env": ["KEY"], "os": ["linux", "darwin"]}
-    assert new_needs(before, after) == {"bins": ["jq"], "env": ["KEY"]}
-    assert new_needs(after, before) == {}
 
 
 def test_versions_are_ordered_by_their_numbers() -> None:
