@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -80,4 +81,12 @@ class HostFacts:
 def host_file(settings: Settings) -> Path:
     """Where the host's facts are: `STATE/host.json`, else `/etc/zaki/host.json`."""
     local = settings.state / "host.json"
-    return local if local.exists() or not SYSTEM_FILE.exists() else SYSTEM_FILE
+    return local if not SYSTEM_FILE.exists() or _is_ours(local) else SYSTEM_FILE
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether it is there, and nobody's who may merely write beside it: a host's front may, and root reads this."""
+    try:
+        return file.lstat().st_uid in (0, os.geteuid(), file.parent.stat().st_uid)
+    except FileNotFoundError:
+        return False

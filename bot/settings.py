@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from enum import StrEnum
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -20,6 +21,8 @@ SKILLS_URL = "https://clawhub.ai"
 #: Where the front listens on the bridge, unless the settings say otherwise.
 INSTANCES_PORT = 8081
 EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104
+#: Variables with which restic, and the programs that it calls, get into a repository elsewhere.
+BACKUP_VARIABLE = re.compile(r"(?:AWS|B2|AZURE|GOOGLE|OS|ST|RCLONE|RESTIC_REST)_\w+", re.ASCII)
 
 
 class SettingsError(Exception):
@@ -80,6 +83,8 @@ class Settings(BaseSettings):
     state: Path = Field(default_factory=default_state)
     #: restic's repository of backups: a folder, or a URL as restic takes it; unset: `backups` below `state`.
     backup: str | None = None
+    #: Lines `NAME=value` of what gets restic into a repository elsewhere; only whoever makes backups is given it.
+    backup_env: SecretStr | None = None
     #: Container image of new instances; unset: the one that the host stack declared.
     image: str | None = None
 
@@ -121,6 +126,19 @@ class Settings(BaseSettings):
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("give an http(s) URL without a query")
         return value.rstrip("/")
+
+    @field_validator("backup_env", mode="after")
+    @classmethod
+    def _known_variables(cls, value: SecretStr | None) -> SecretStr | None:
+        for number, line in enumerate(value.get_secret_value().splitlines() if value is not None else (), start=1):
+            name, equals, _ = line.partition("=")
+            if line and not (equals and BACKUP_VARIABLE.fullmatch(name)):
+                # Not repeated: it may be the secret itself.
+                raise ValueError(
+                    f"line {number} sets nothing that restic knows; give lines NAME=value, for example "
+                    "AWS_ACCESS_KEY_ID=…, AWS_SECRET_ACCESS_KEY=…, RESTIC_REST_USERNAME=…, RESTIC_REST_PASSWORD=…"
+                )
+        return value
 
     @field_validator("listen", "instances_listen", mode="after")
     @classmethod
@@ -183,6 +201,12 @@ class Settings(BaseSettings):
     def effective_backup(self) -> str:
         """The repository of backups, as restic takes it."""
         return self.backup or str(self.state / "backups")
+
+    @property
+    def backup_environment(self) -> dict[str, str]:
+        """What `backup_env` sets, by the variables' names."""
+        lines = self.backup_env.get_secret_value().splitlines() if self.backup_env is not None else ()
+        return {name: value for name, equals, value in (line.partition("=") for line in lines) if equals}
 
     def effective_instances_listen(self, gateway: IPv4Address) -> str:
         """`host:port` of the side that instances reach; `gateway` is the host's address on their bridge."""

@@ -111,7 +111,7 @@ class HostStack(pulumi.ComponentResource):
         )
         ready = [_told(spec, self.facts, steps, self, ready)]
         if service is not None:
-            ready = [Service("service", service, steps, secrets, depends_on=ready, opts=options).ready]
+            ready = [Service("service", service, steps, secrets, self.facts, depends_on=ready, opts=options).ready]
         # Nothing waits for a certificate, for which somebody else's name server has to be right.
         if tls is not None:
             Tls("tls", tls, steps, depends_on=ready, opts=options)

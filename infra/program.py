@@ -9,7 +9,7 @@ from infra.checks import is_refusal
 from infra.configuration import PROJECT, SpecError
 from infra.host import HostStack
 from infra.instance import UserInstance
-from infra.service import ServiceSpec
+from infra.service import Release, ServiceSpec
 from infra.spec import HostSpec, InstanceSpec
 from infra.tailnet import KEY, TailnetSpec
 from infra.tls import TlsSpec
@@ -30,11 +30,14 @@ def main() -> None:
         if stack.startswith("u-"):
             _declare_instance(stack, InstanceSpec.from_config(config))
         else:
-            spec = HostSpec.from_config(config)
+            release = Release.from_config(config)
+            # Not written down, so that the next release brings its own.
+            brought = release.image if release is not None and config.get("image") is None else None
+            spec = HostSpec.from_config(config, brought)
             secrets = {name: value for name in (*SECRETS, KEY) if (value := config.get_secret(name)) is not None}
             tls, tailnet = TlsSpec.from_config(config), TailnetSpec.from_config(config, spec.target)
             told = tls.settings if tls is not None else {}
-            service = ServiceSpec.from_config(config, spec, frozenset(secrets) & SECRETS.keys(), told)
+            service = ServiceSpec.from_config(config, spec, release, frozenset(secrets) & SECRETS.keys(), told)
             _export_host(HostStack(stack, spec, service=service, tls=tls, tailnet=tailnet, secrets=secrets), spec)
     except SpecError as error:
         raise pulumi.RunError(str(error)) from None

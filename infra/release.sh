@@ -1,11 +1,13 @@
 # Changes over to a release of Zaki that is installed, and goes back where it does not become ready. May be stopped
 # anywhere: the next run goes on. After the variables that say which: version, ready_within (seconds), public (host:port),
-# credentials (words for systemd-run).
+# credentials (words for systemd-run), facts (the file with what the host's stack says).
 
 root=/opt/zaki
 releases=$root/releases
 release=$releases/$version
 state=/var/lib/zaki
+# Root's alone.
+copies=$state/copies
 services=(zaki-provisioner.service zaki-front.service)
 sockets=(zaki-public.socket zaki-bridge.socket)
 
@@ -27,16 +29,16 @@ zaki() {
 
 # What the new one makes of the database is copied first. Where the old one could not work with it, there is no way back.
 look_at_database() {
-  local found copy=$state/db/before-$version.sqlite3
+  local found copy=$copies/before-$version.sqlite3
   found=$(zaki schema --json) || fail "Zaki $version cannot read the database: see the lines above."
-  if [[ $found == *'"changes": true'* && -e $state/db/zaki.sqlite3 && ! -e $copy ]]; then
+  if [[ $found == *'"changes": true'* && -e $state/db/zaki.sqlite3 ]]; then
     zaki schema --copy "$copy" >/dev/null || fail "The database could not be copied: free some room at $state."
   fi
   if [[ $found == *'"way_back": false'* ]]; then touch "$release/no-way-back"; fi
 }
 
-# Units, settings and secrets as the services got them.
-settings() { cat /etc/systemd/system/zaki-* /etc/zaki/zaki.env /etc/zaki/credentials/* 2>/dev/null | sha256sum | cut -c 1-64; }
+# Units, settings, secrets and facts as the services got them.
+settings() { cat /etc/systemd/system/zaki-* /etc/zaki/zaki.env /etc/zaki/credentials/* "$facts" 2>/dev/null | sha256sum | cut -c 1-64; }
 addresses() { cat "${sockets[@]/#//etc/systemd/system/}" | sha256sum | cut -c 1-64; }
 
 start_services() {
@@ -99,7 +101,7 @@ clean() {
   for found in "$releases"/*; do
     case ${found##*/} in "$(serves current)" | "$(serves previous)") ;; *) rm -rf "$found" ;; esac
   done
-  for found in "$state"/db/before-*.sqlite3; do
+  for found in "$copies"/before-*.sqlite3; do
     [[ -d $releases/$(basename "${found#*before-}" .sqlite3) ]] || rm -f "$found"
   done
 }
@@ -114,7 +116,8 @@ change_over() {
   if [[ $from != "$version" ]]; then
     # One that never served is no place to go back to.
     if [[ -e $releases/$from/proven ]]; then point previous "$from"; fi
-    [[ -z $from ]] || look_at_database
+    # It may have outlived a version that was taken away.
+    [[ -z $from && ! -e $state/db/zaki.sqlite3 ]] || look_at_database
     rm -f "$release/proven"
     point current "$version"
   fi
@@ -131,7 +134,7 @@ change_over() {
     fail "$why."
   fi
   if [[ -e $release/no-way-back ]]; then
-    fail "$why. It changed the database so that $old cannot work with it; a copy from before is $state/db/before-$version.sqlite3. Bring a version that works."
+    fail "$why. It changed the database so that $old cannot work with it; a copy from before is $copies/before-$version.sqlite3. Bring a version that works."
   fi
   point current "$old"
   if start_services && becomes_ready; then fail "$why. $old serves again."; fi

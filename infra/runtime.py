@@ -40,6 +40,8 @@ if merged != found:
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_suffix(".zaki-new")
     draft.write_text(json.dumps(merged, indent=2) + "\\n")
+    # A stop before Docker starts anew must not lose that it has to.
+    Path(sys.argv[1]).with_name("restart").touch()
     os.replace(draft, file)
 PYTHON
 """
@@ -122,7 +124,6 @@ def render_do(spec: RuntimeSpec) -> str:
     merge = _MERGE.format(ours=json.dumps(render_settings(spec), sort_keys=True), file=_SETTINGS)
     return f"""\
 apt_install python3
-before=$(sha256sum {_SETTINGS} 2>/dev/null || true)
 {merge}
 # Docker starts no container without it where the kernel has AppArmor, and Debian only recommends it.
 command -v apparmor_parser >/dev/null || apt_install apparmor
@@ -132,11 +133,12 @@ command -v docker >/dev/null || apt_install docker-cli
 if dockerd --help | grep --quiet -- --validate && ! refusal=$(dockerd --validate --config-file {_SETTINGS} 2>&1); then
   fail "Docker on this host does not take the settings in {_SETTINGS}: ${{refusal##*$'\\n'}}"
 fi
-if [[ $before != "$(sha256sum {_SETTINGS})" ]] && systemctl --quiet is-active docker.service; then
+if [[ -e $record/restart ]] && systemctl --quiet is-active docker.service; then
   # Containers outlive the restart only once live-restore is on.
   systemctl reload docker.service
   systemctl restart docker.service || fail "Docker does not start: see \\`journalctl -u docker\\` on this host."
 fi
+rm -f "$record/restart"
 systemctl --quiet enable --now docker.service ||
   fail "Docker does not start: see \\`journalctl -u docker\\` on this host."
 # Somebody who flushes the kernel's tables takes Docker's rules with them, and Docker makes them at its start alone.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shlex
+import tarfile
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from types import MappingProxyType
 import pulumi
 
 from infra.configuration import PROJECT, Configuration, SpecError, Values
-from infra.spec import INSTANCE_LABEL, VOLUMES, HostSpec
+from infra.spec import HOST_FILE, INSTANCE_LABEL, VOLUMES, HostSpec
 from infra.steps import HostFile, Steps
 from infra.units import (
     CREDENTIALS,
@@ -36,6 +38,9 @@ _INSTALL = (Path(__file__).parent / "install.sh").read_text()
 _CHANGE_OVER = (Path(__file__).parent / "release.sh").read_text()
 _VERSION = re.compile(r"[0-9][A-Za-z0-9.+-]{0,63}")
 _LISTEN = re.compile(r"(?:127\.0\.0\.1|\[::1\]):\d{1,5}")
+#: Where a release says which versions it works with, the image's name among them.
+_PINS = "scripts/pins.env"
+_IMAGE = re.compile(rb"^IMAGE_TAG=(\S+)$", re.MULTILINE)
 #: Takes every release away.
 UNINSTALL = f"rm -rf {ROOT} /var/cache/zaki/pip\n"
 #: Where the archive of a release is put.
@@ -95,6 +100,29 @@ class Release:
             raise SpecError(f"{path} is not what its name says; make it again with `zaki host up`.")
         return cls(version, content)
 
+    @classmethod
+    def from_config(cls, config: Configuration) -> Release | None:
+        """What `zaki:release` names; None where it is unset. Raises as :meth:`read`."""
+        path = config.get("release")
+        return cls.read(Path(path).expanduser()) if path is not None else None
+
+    @property
+    def image(self) -> str:
+        """The reference of the image that it brings for instances.
+
+        Raises:
+            SpecError: It names none.
+        """
+        try:
+            with tarfile.open(fileobj=io.BytesIO(self.content)) as archive:
+                file = archive.extractfile(_PINS)
+                found = _IMAGE.search(file.read()) if file is not None else None
+        except (tarfile.TarError, KeyError, OSError):
+            found = None
+        if found is None:
+            raise SpecError(f"The release {self.version} names no image; make it again with `zaki host up`.")
+        return found[1].decode()
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
@@ -117,6 +145,8 @@ class ServiceSpec:
     keep_data: bool = True
     #: Where the disks of instances are.
     volumes: str = VOLUMES
+    #: Where the services read about the host.
+    host_file: str = HOST_FILE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", MappingProxyType(dict(self.settings)))
@@ -146,13 +176,19 @@ class ServiceSpec:
 
     @classmethod
     def from_config(
-        cls, config: Configuration, host: HostSpec, given: frozenset[str], told: Mapping[str, str]
+        cls,
+        config: Configuration,
+        host: HostSpec,
+        release: Release | None,
+        given: frozenset[str],
+        told: Mapping[str, str],
     ) -> ServiceSpec | None:
         """Read what serves on a host; None where no release is named, and the host only holds instances.
 
         Args:
             config: Where everything but secrets is read from.
             host: The host.
+            release: The release that is named.
             given: Names of the secrets that are set.
             told: Settings that come of how the host is reached; those of the configuration go before them.
 
@@ -160,7 +196,7 @@ class ServiceSpec:
             SpecError: A value is missing or cannot be used.
         """
         values = Values(config)
-        if config.get("release") is None:
+        if release is None:
             if "telegram_token" in given:
                 raise SpecError(
                     f"{PROJECT}:telegram_token is set and {PROJECT}:release is not; run `zaki host up --stack`, or set "
@@ -168,13 +204,14 @@ class ServiceSpec:
                 )
             return None
         return cls(
-            release=Release.read(Path(values.text("release")).expanduser()),
+            release=release,
             gateway=host.gateway,
             settings={**told, **values.mapping("settings")},
             secrets=given,
             keep_data=values.boolean("keep_data", default=True),
             ready_within_s=values.integer("ready_within_s", 120),
             volumes=host.volumes or VOLUMES,
+            host_file=host.host_file,
         )
 
 
@@ -189,6 +226,7 @@ class Service(pulumi.ComponentResource):
         spec: ServiceSpec,
         steps: Steps,
         secrets: Mapping[str, pulumi.Input[str]],
+        facts: pulumi.Input[str],
         *,
         depends_on: Sequence[pulumi.Resource] = (),
         opts: pulumi.ResourceOptions | None = None,
@@ -200,15 +238,17 @@ class Service(pulumi.ComponentResource):
             spec: What they are.
             steps: The machine.
             secrets: The values of `spec.secrets`.
+            facts: What the services read about the host.
             depends_on: The release, Docker, the bridge and the host's facts.
             opts: Of the component.
         """
         super().__init__("zaki:index:Service", name, None, opts)
+        given = pulumi.Output.json_dumps({f"zaki_{key}": secrets[key] for key in sorted(spec.secrets)})
         sealed = steps.run(
             "secrets",
             render_secrets(),
             undo=f"rm -rf {CREDENTIALS}",
-            secret=pulumi.Output.json_dumps({f"zaki_{key}": secrets[key] for key in sorted(spec.secrets)}),
+            secret=given,
             parent=self,
             depends_on=depends_on,
         )
@@ -218,6 +258,8 @@ class Service(pulumi.ComponentResource):
             undo=render_undo(spec),
             check=render_check(spec),
             files={path: HostFile(text, mode) for path, (text, mode) in render_files(spec).items()},
+            # Read at a start alone: with others the step is another one too, and starts the services anew.
+            secret=pulumi.Output.all(given, facts).apply(lambda read: sha256("\0".join(read).encode()).hexdigest()),
             parent=self,
             depends_on=[sealed],
         )
@@ -302,6 +344,7 @@ def render_change_over(spec: ServiceSpec) -> str:
         "ready_within": str(spec.ready_within_s),
         "public": spec.listen,
         "credentials": as_properties(spec.secrets).strip(),
+        "facts": spec.host_file,
     }
     return _assigned(values) + _CHANGE_OVER
 

@@ -339,8 +339,8 @@ class HostSpec:
         return self.docker_range or _last_part(self.subnet)
 
     @classmethod
-    def from_config(cls, config: Configuration) -> HostSpec:
-        """Read the specification; what has a default may be left out.
+    def from_config(cls, config: Configuration, image: str | None = None) -> HostSpec:
+        """Read the specification; what has a default may be left out, the image where `image` is one.
 
         Raises:
             SpecError: A value is missing or cannot be used.
@@ -348,7 +348,7 @@ class HostSpec:
         values = Values(config)
         target = Target.from_config(config)
         return cls(
-            image=values.text("image"),
+            image=values.text("image", image),
             host_file=values.text("host_file", None if target is None else HOST_FILE),
             network=values.text("network", "zaki0"),
             bridge=values.text("bridge", "zaki0"),

@@ -15,17 +15,21 @@ SETTINGS = "/etc/zaki/zaki.env"
 FRONT = "zaki-front.service"
 PROVISIONER = "zaki-provisioner.service"
 SOCKETS = ("zaki-public.socket", "zaki-bridge.socket")
+BACKUP = "zaki-backup.service"
 TIMERS = ("zaki-doctor.timer", "zaki-backup.timer", "zaki-clean.timer")
 
-#: Secrets that there may be, and who may read them.
+#: Secrets that there may be, and who may read them; root's command has all, root's other tasks what the front has.
 SECRETS: Mapping[str, tuple[str, ...]] = {
     "telegram_token": (FRONT,),
     "model_key": (FRONT,),
     "database_url": (FRONT, PROVISIONER),
+    "backup_env": (BACKUP,),
 }
 
+_EVERYBODY = (FRONT, PROVISIONER, BACKUP)
 _UNITS = "/etc/systemd/system"
 _NAME = re.compile(r"ZAKI_[A-Z_]+")
+_WITH_PASSWORD = re.compile(r"rest:https?://[^/]*:[^/]*@")
 
 _SERVICE = """\
 Type=notify
@@ -246,11 +250,14 @@ m zaki-front zaki
 _FOLDERS = """\
 d {state} 3770 root zaki
 d {state}/db 2770 root zaki
-d {state}/run 2770 root zaki
+d {state}/run 3770 root zaki
 d {state}/spool 2770 root zaki
 d {state}/keys 2750 root zaki
 d {state}/stacks 0700 root root
 d {state}/archives 0700 root root
+d {state}/backups 0700 root root
+d {state}/.backup 0700 root root
+d {state}/copies 0700 root root
 d {credentials} 0700 root root
 d /var/cache/zaki 0755 root root
 """
@@ -300,7 +307,7 @@ def render_units(
         ),
         f"{_UNITS}/zaki-doctor.service": _DOCTOR.format(**task),
         f"{_UNITS}/zaki-doctor.timer": _DOCTOR_TIMER,
-        f"{_UNITS}/zaki-backup.service": _BACKUP.format(**task),
+        f"{_UNITS}/{BACKUP}": _BACKUP.format(**{**task, "credentials": _credentials(secrets, FRONT, BACKUP)}),
         f"{_UNITS}/zaki-backup.timer": _BACKUP_TIMER,
         f"{_UNITS}/zaki-clean.service": _CLEAN.format(**task),
         f"{_UNITS}/zaki-clean.timer": _CLEAN_TIMER,
@@ -325,6 +332,11 @@ def render_settings(settings: Mapping[str, str]) -> str:
             raise ValueError(f"{name!r} is no setting; settings are called ZAKI_….")
         if name.removeprefix("ZAKI_").lower() in SECRETS:
             raise ValueError(f"{name} is a secret; set it with `pulumi config set --secret` under its own key.")
+        if name == "ZAKI_BACKUP" and _WITH_PASSWORD.match(value):
+            raise ValueError(
+                "ZAKI_BACKUP holds a password, which would be readable; leave the login out, and set "
+                "RESTIC_REST_USERNAME and RESTIC_REST_PASSWORD in the secret zaki:backup_env."
+            )
         if not value.isprintable():
             raise ValueError(f"{name} has a character that cannot be printed; leave it out.")
         quoted = re.sub(r'(["\\$`])', r"\\\1", value)
@@ -334,7 +346,7 @@ def render_settings(settings: Mapping[str, str]) -> str:
 
 def as_properties(secrets: frozenset[str]) -> str:
     """Words for `systemd-run` with which a command gets every secret."""
-    return "".join(f" --property={line}" for line in _credentials(secrets, FRONT).splitlines())
+    return "".join(f" --property={line}" for line in _credentials(secrets, *_EVERYBODY).splitlines())
 
 
 def _service(role: str, unit: str, watchdog: int, secrets: frozenset[str], start: int) -> str:
@@ -349,9 +361,9 @@ def _service(role: str, unit: str, watchdog: int, secrets: frozenset[str], start
     )
 
 
-def _credentials(secrets: frozenset[str], unit: str) -> str:
+def _credentials(secrets: frozenset[str], *units: str) -> str:
     return "".join(
         f"LoadCredentialEncrypted=zaki_{name}:{CREDENTIALS}/zaki_{name}\n"
         for name, readers in SECRETS.items()
-        if name in secrets and unit in readers
+        if name in secrets and not set(units).isdisjoint(readers)
     )

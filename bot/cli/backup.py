@@ -97,7 +97,7 @@ async def _save(keep_daily: int, keep_weekly: int) -> Backup:
                 "ZAKI_BACKUP to a repository that is elsewhere."
             )
         with scratch_folder(settings.state) as scratch:
-            repository = Repository(settings.effective_backup, password, scratch)
+            repository = Repository(settings.effective_backup, password, scratch, settings.backup_environment)
             async with provisioning(settings, database) as provisioner:
                 return await Saving(provisioner, repository, scratch).save(Retention(keep_daily, keep_weekly))
 
@@ -147,4 +147,4 @@ def reading(settings: Settings, password: str) -> Iterator[Repository]:
     from bot.provisioner.backup.repository import Repository
 
     with tempfile.TemporaryDirectory(prefix="zaki-backup-") as scratch:
-        yield Repository(settings.effective_backup, password, Path(scratch))
+        yield Repository(settings.effective_backup, password, Path(scratch), settings.backup_environment)

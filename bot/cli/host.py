@@ -105,14 +105,11 @@ def release() -> None:
 
 async def _up_there(stack: str, *, as_json: bool) -> None:
     from bot.cli.hostprogress import shown
-    from bot.toolchain import Toolchain
 
     remote = _open(stack)
     begun = time.monotonic()
 
     def work() -> dict[str, object]:
-        if "zaki:image" not in remote.configuration():
-            remote.set("image", Toolchain.from_pins().image_tag)
         archive = _build()
         remote.set("release", _name(archive))
         with shown() as progress:

@@ -104,7 +104,7 @@ async def _restore(settings: Settings, password: str, backup: Backup, *, wake: b
     settings.state.mkdir(mode=0o750, parents=True, exist_ok=True)
     with scratch_folder(settings.state) as scratch:
         await require_empty(settings)
-        repository = Repository(settings.effective_backup, password, scratch)
+        repository = Repository(settings.effective_backup, password, scratch, settings.backup_environment)
         await repository.unlock()
         async with Containers.connect() as containers:
             await Restoring(settings, repository, containers, backup).restore(wake=wake)

@@ -49,6 +49,9 @@ def _identity(shape: Shape, spec: InstanceSpec, *, live: bool) -> Iterator[str]:
     # No hand changes it, a newer program does; and that is no reason to cut anybody off.
     if not live and (lost := sorted(set(spec.environment) - shape.environment)):
         yield f"Its environment lacks {lost[0].partition('=')[0]}."
+    # The firewall lets it reach its own list's proxy alone, so with another one it reaches nothing.
+    if live and spec.proxy is not None and f"HTTP_PROXY=http://{spec.proxy}" not in shape.environment:
+        yield f"It was told of another proxy than {spec.proxy}."
     if (wanted := {("volume", spec.id, HOME)}) != shape.mounts:
         other = sorted(shape.mounts ^ wanted)[0]
         yield f"The {other[0]} {other[1]} is {'' if other in shape.mounts else 'not '}mounted at {other[2]}."

@@ -56,7 +56,7 @@ class Shell:
 
     def configure(self, target: str) -> None:
         self.pulumi("stack", "init", self.stack, "--no-select")
-        values = {"host_target": target, "host_key": HOST_KEY, "image": "zaki/openclaw:1"}
+        values = {"host_target": target, "host_key": HOST_KEY}
         plain = [word for key, value in values.items() for word in ("--plaintext", f"zaki:{key}={value}")]
         self.pulumi("config", "set-all", *plain, "--secret", "zaki:telegram_token=123456:a-token-of-nobody")
 
@@ -81,6 +81,9 @@ def test_stack_that_is_not_there_or_is_of_this_machine_is_refused(shell: Shell) 
 
 def test_host_that_does_not_answer_is_one_sentence_after_a_killed_engine_too(shell: Shell) -> None:
     shell.configure(f"ssh://admin@127.0.0.1:{free_port()}")
+    # As far as the host: the release says what instances run.
+    code, _, said = shell.zaki("host", "preview", "--stack", shell.stack)
+    assert (code, "127.0.0.1 cannot be reached over SSH at port" in said) == (1, True)
     backend = shell.state / "hosts/backend/.pulumi"
     # As an engine leaves it that was killed: nobody holds it.
     lock = backend / f"locks/organization/zaki/{shell.stack}/left-behind.json"
@@ -93,6 +96,8 @@ def test_host_that_does_not_answer_is_one_sentence_after_a_killed_engine_too(she
     assert "\n" not in said
     # What it set, so that plain `pulumi up` does the same.
     assert "zaki:release" in shell.file.read_text()
+    # And what it did not, so that the next release brings its own.
+    assert "zaki:image" not in shell.file.read_text()
     # One of somebody who may be at work is left alone.
     lock.parent.mkdir(parents=True, exist_ok=True)
     lock.write_text(json.dumps(held | {"hostname": "another"}))

@@ -266,7 +266,8 @@ async def test_versions_change_while_people_write(system: Booted, tmp_path: Path
     second = release(tmp_path, "0.1.1", with_revisions("9001"))
     never = release(tmp_path, "0.1.2", with_revisions("9001", "9002", ready=False))
     for_good = release(tmp_path, "0.1.3", with_revisions("9001", "9002", "9003.2", ready=False))
-    database = system.state / "db" / "zaki.sqlite3"
+    afterwards = release(tmp_path, "0.1.4", with_revisions("9001", "9002", "9003.2", "9004.2"))
+    database, copies = system.state / "db" / "zaki.sqlite3", system.state / "copies"
     async with running(create_app(SimulatorConfig(token=TOKEN))) as telegram, SimulatorClient(telegram) as people:
         host = Host(system, telegram)
         done = await host.up(first)
@@ -277,12 +278,19 @@ async def test_versions_change_while_people_write(system: Booted, tmp_path: Path
                 done = await host.up(first)
                 assert done.returncode == 0, done.stderr
                 assert system.run("systemctl", "show", "--property=MainPID", "--value", FRONT).stdout == before
+                # What the host's stack says is read at a start alone.
+                system.write({"/etc/zaki/host.json": json.dumps(HOST | {"docker_range": "127.254.0.0/16"})})
+                done = await host.up(first)
+                assert done.returncode == 0, done.stderr
+                assert system.run("systemctl", "show", "--property=MainPID", "--value", FRONT).stdout != before
 
+                # As an `up` left it that went no further, long ago.
+                (copies / f"before-{second.version}.sqlite3").write_text("old")
                 done = await host.up(second)
                 assert done.returncode == 0, done.stderr
                 assert host.serves() == second.version
                 assert revision_of(database) == "9001"
-                assert revision_of(database.with_name(f"before-{second.version}.sqlite3")) == NEWEST
+                assert revision_of(copies / f"before-{second.version}.sqlite3") == NEWEST
 
                 done = await host.up(never)
                 assert done.returncode == 1
@@ -299,12 +307,19 @@ async def test_versions_change_while_people_write(system: Booted, tmp_path: Path
                 assert done.returncode == 1
                 assert f"before-{for_good.version}.sqlite3" in done.stderr
                 assert host.serves() == for_good.version
-                assert revision_of(database.with_name(f"before-{for_good.version}.sqlite3")) == "9002"
+                assert revision_of(copies / f"before-{for_good.version}.sqlite3") == "9002"
             assert await everybody.unanswered_or_twice() == {}
         await host.down(for_good)
         assert not system.active(FRONT)
         assert system.run("ls", "-A", "/opt").stdout.count("zaki") == 0
         assert revision_of(database) == "9003.2"
+
+        # What people have outlived the services; a copy of it is made before it is changed.
+        done = await host.up(afterwards)
+        assert done.returncode == 0, done.stderr
+        assert revision_of(database) == "9004.2"
+        assert revision_of(copies / f"before-{afterwards.version}.sqlite3") == "9003.2"
+        await host.down(afterwards)
 
 
 def revision_of(database: Path) -> str:

@@ -38,6 +38,8 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ({"skills_url": "clawhub.ai"}, "ZAKI_SKILLS_URL"),
         ({"skills_store_mib": 1}, "ZAKI_SKILLS_STORE_MIB"),
         ({"image": "openclaw:latest"}, "ZAKI_IMAGE"),
+        ({"backup_env": "AWS_ACCESS_KEY_ID=a\nPATH=/tmp"}, "ZAKI_BACKUP_ENV: line 2"),
+        ({"backup_env": "a-key-without-a-name"}, "ZAKI_BACKUP_ENV: line 1"),
     ],
 )
 def test_refused(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], setting: str) -> None:
@@ -90,6 +92,20 @@ def test_secrets_may_be_credentials_of_systemd(monkeypatch: pytest.MonkeyPatch, 
     assert load_settings(_env_file=None).require_token() == "123:credential"
     monkeypatch.setenv("ZAKI_TELEGRAM_TOKEN", "123:environment")
     assert load_settings(_env_file=None).require_token() == "123:environment"
+
+
+def test_what_gets_restic_into_a_repository_is_read_line_by_line_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "zaki_backup_env").write_text("AWS_ACCESS_KEY_ID=me\n\nAWS_SECRET_ACCESS_KEY=a=b\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    settings = load_settings(_env_file=None)
+    assert settings.backup_environment == {"AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "a=b"}
+    assert "a=b" not in repr(settings)
+    monkeypatch.setenv("ZAKI_BACKUP_ENV", "a-key-without-a-name")
+    with pytest.raises(SettingsError) as refused:
+        load_settings(_env_file=None)
+    assert "a-key" not in str(refused.value)
 
 
 def test_an_empty_registry_means_no_skills(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,15 +7,17 @@ import os
 import re
 import shutil
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from bot.disk import MIB
 from bot.provisioner.restic import ResticError, Run, running, sentence
+from bot.settings import BACKUP_VARIABLE
 
 #: Tags of the two kinds of snapshots.
 HOST, INSTANCE = "host", "instance"
@@ -30,9 +32,9 @@ _INCOMPLETE = 3
 _AT_ONCE = 200
 #: Variables that restic and the programs it calls need to reach a repository elsewhere.
 _PASSED = re.compile(
-    r"(?:AWS|B2|AZURE|GOOGLE|OS|ST|RCLONE|RESTIC_REST)_\w+|PATH|HOME|USER|LANG|SSH_AUTH_SOCK|https?_proxy",
-    re.IGNORECASE,
+    rf"{BACKUP_VARIABLE.pattern}|PATH|HOME|USER|LANG|SSH_AUTH_SOCK|https?_proxy", re.ASCII | re.IGNORECASE
 )
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 _URL = re.compile(r"(?:sftp|rest|s3|swift|b2|azure|gs|rclone|local):.+")
 
 
@@ -54,12 +56,20 @@ class Snapshot:
 class Repository:
     """Snapshots by their ids, made and read with one password; one process writes at a time."""
 
-    def __init__(self, place: str, password: str, scratch: Path) -> None:
-        """`place` as restic takes it; `scratch`: an existing folder for restic's own drafts."""
+    def __init__(self, place: str, password: str, scratch: Path, variables: Mapping[str, str] = _NOTHING) -> None:
+        """Work on a repository.
+
+        Args:
+            place: As restic takes it.
+            password: What the snapshots are encrypted with.
+            scratch: An existing folder for restic's own drafts.
+            variables: What gets restic in there, besides those of this process.
+        """
         self._folder = Path(place.removeprefix("local:")).expanduser().resolve() if is_local(place) else None
         self.place = str(self._folder or place)
         self._password = password
         self._scratch = scratch
+        self._variables = variables
 
     @property
     def shown(self) -> str:
@@ -177,10 +187,11 @@ class Repository:
 
     def _environment(self) -> dict[str, str]:
         passed = {name: value for name, value in os.environ.items() if _PASSED.fullmatch(name)}
+        passed.update(self._variables)
         return {
             **passed,
             "PATH": os.environ.get("PATH", os.defpath),
-            "RESTIC_REPOSITORY": self.place,
+            "RESTIC_REPOSITORY": _with_login(self.place, passed),
             "RESTIC_PASSWORD": self._password,
             "TMPDIR": str(self._scratch),
         }
@@ -232,6 +243,15 @@ def shown(place: str) -> str:
     kind, _, rest = place.partition(":")
     password = urlsplit(rest).password if kind == "rest" else None
     return place.replace(f":{password}@", ":***@") if password else place
+
+
+def _with_login(place: str, variables: Mapping[str, str]) -> str:
+    """The place with the login to a REST server, for which restic looks nowhere else before its version 0.17."""
+    user, password = variables.get("RESTIC_REST_USERNAME"), variables.get("RESTIC_REST_PASSWORD")
+    scheme, separator, rest = place.partition("://")
+    if not scheme.startswith("rest:") or user is None or password is None or "@" in rest.partition("/")[0]:
+        return place
+    return f"{scheme}{separator}{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
 
 
 def _tags(*tags: str) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from bot.provisioner.archive import Archive
 from bot.provisioner.backup.manifest import Copy
 from bot.provisioner.backup.repository import TAR, Repository
 from bot.provisioner.backup.saving import DATABASE, Backup, BackupError
+from bot.provisioner.backup.scratch import own_folder
 from bot.provisioner.containers import Containers
 from bot.settings import Settings
 from bot.store import Database, now
@@ -87,7 +88,7 @@ class Restoring:
     async def restore(self, *, wake: bool) -> None:
         """Do it; `wake`: everybody who should be awake comes up at once, the others with their next message.
 
-        Raises :class:`BackupError`, `ArchiveError` or `ResticError`; run again, it goes on.
+        Raises :class:`BackupError`, `FolderOfOthers`, `ArchiveError` or `ResticError`; run again, it goes on.
         """
         url = make_url(self._settings.effective_database_url)
         if url.get_backend_name() != self._backup.manifest.database:
@@ -95,8 +96,8 @@ class Restoring:
                 f"The backup is of a {self._backup.manifest.database} database; "
                 "set ZAKI_DATABASE_URL to one of that kind."
             )
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(self._folder / _WHICH, self._backup.snapshot)
+        with own_folder(self._folder):
+            _write(self._folder / _WHICH, self._backup.snapshot)
         await self._repository.unpack(self._backup.snapshot, self._files)
         archives = await self._bring_archives()
         await asyncio.to_thread(self._place_files)
@@ -141,6 +142,7 @@ class Restoring:
         """A file with the mode that it had; it is this machine's users' now."""
         to.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         draft = to.with_name(f".{to.name}.restored")
+        draft.unlink(missing_ok=True)
         shutil.copyfile(source, draft)
         shutil.copystat(source, draft)
         # As a file that is made there: in a folder that hands its group down, that group's.

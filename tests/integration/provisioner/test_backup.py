@@ -19,7 +19,7 @@ from bot.provisioner.backup import saving
 from bot.provisioner.backup.manifest import Copy, Held, Manifest
 from bot.provisioner.backup.repository import HOST, TAR, Repository, RepositoryMissing
 from bot.provisioner.backup.restoring import Refused, Restoring, require_empty, under_way
-from bot.provisioner.backup.scratch import BackupRuns, scratch_folder
+from bot.provisioner.backup.scratch import BackupRuns, FolderOfOthers, scratch_folder
 from bot.provisioner.containers import Containers
 from bot.provisioner.restic import ResticError
 from bot.provisioner.skills import is_strange
@@ -70,6 +70,24 @@ async def test_a_wrong_key_is_told_and_not_shown(repository: Repository, tmp_pat
     assert "cdcd" not in str(caught.value)
 
 
+async def test_restic_gets_what_lets_it_into_a_repository_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "restic"
+    program.write_text('#!/bin/sh\necho "$RESTIC_REPOSITORY $AWS_ACCESS_KEY_ID" >"$TMPDIR/told"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of another")
+    keys = {"AWS_ACCESS_KEY_ID": "mine"}
+    await Repository("s3:https://s3.example/zaki", KEY, tmp_path, keys).unlock()
+    assert (tmp_path / "told").read_text() == "s3:https://s3.example/zaki mine\n"
+    login = {"RESTIC_REST_USERNAME": "me", "RESTIC_REST_PASSWORD": "p/@"}
+    away = Repository("rest:https://b.example:8000/zaki", KEY, tmp_path, login)
+    await away.unlock()
+    assert (tmp_path / "told").read_text() == "rest:https://me:p%2F%40@b.example:8000/zaki of another\n"
+    assert away.shown == "rest:https://b.example:8000/zaki"
+
+
 async def test_a_lock_of_a_dead_process_holds_nobody_up(repository: Repository) -> None:
     await repository.keep_tar(pieces(CONTENT), ID)
     environment = {**os.environ, "RESTIC_REPOSITORY": repository.place, "RESTIC_PASSWORD": KEY}
@@ -109,6 +127,29 @@ async def test_one_backup_at_a_time_and_nothing_of_a_killed_one(tmp_path: Path) 
             pass
         assert (folder / TAR).exists()
     assert not list(folder.iterdir())
+
+
+def test_a_link_in_the_place_of_its_folder_is_refused_and_nothing_is_removed(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "file").write_text("somebody's")
+    for target in (theirs, theirs / "file", tmp_path / "nowhere"):
+        (tmp_path / ".backup").symlink_to(target)
+        with pytest.raises(FolderOfOthers, match="is a link or a file"), scratch_folder(tmp_path):
+            pass
+        (tmp_path / ".backup").unlink()
+    assert (theirs / "file").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder away")
+def test_a_folder_of_another_user_is_refused_and_nothing_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / ".backup"
+    folder.mkdir()
+    (folder / "file").write_text("somebody's")
+    os.chown(folder, 65534, 65534)
+    with pytest.raises(FolderOfOthers, match="is of the user 65534"), scratch_folder(tmp_path):
+        pass
+    assert (folder / "file").exists()
 
 
 def copy_of(snapshot: str, content: bytes = CONTENT) -> Copy:

@@ -87,6 +87,41 @@ def test_check_names_the_setting_that_differs(tmp_path: Path) -> None:
     assert _bash(check, tmp_path, "python3 - <<").strip().endswith("daemon.json has another live-restore")
 
 
+#: Stands in for the machine; what Docker's unit is told is in the file `said`.
+_MACHINE = """\
+apt_install() {{ [[ $1 != docker.io || ! -e {folder}/no-packages ]]; }}
+fail() {{ echo "$1" >&2; exit 1; }}
+systemctl() {{ echo "$*" >>{folder}/said; }}
+command() {{ [[ $2 != dockerd ]]; }}
+dockerd() {{ :; }}
+timeout() {{ :; }}
+iptables() {{ :; }}
+record={folder}
+"""
+
+
+def _do(tmp_path: Path) -> tuple[int, int]:
+    """Run the whole step; its exit code, and how often Docker was restarted so far."""
+    script = runtime.render_do(RuntimeSpec()).replace("/etc/docker/daemon.json", str(tmp_path / "daemon.json"))
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail"],
+        input=_MACHINE.format(folder=tmp_path) + script,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = (tmp_path / "said").read_text() if (tmp_path / "said").exists() else ""
+    return done.returncode, said.splitlines().count("restart docker.service")
+
+
+def test_docker_starts_anew_after_a_step_that_failed_in_between_and_only_then(tmp_path: Path) -> None:
+    (tmp_path / "no-packages").touch()
+    assert _do(tmp_path) == (1, 0)
+    (tmp_path / "no-packages").unlink()
+    assert _do(tmp_path) == (0, 1)
+    assert _do(tmp_path) == (0, 1)
+
+
 def test_dockers_own_networks_are_apart_from_the_instances() -> None:
     assert not RuntimeSpec().pool.overlaps(IPv4Network("10.86.0.0/16"))
 

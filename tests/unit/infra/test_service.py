@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
+import tarfile
 from dataclasses import replace
 from hashlib import sha256
 from ipaddress import IPv4Address
@@ -65,6 +67,16 @@ def test_secrets_are_in_no_file_and_each_service_gets_its_own() -> None:
     wanted = {unit: files[f"{UNITS}/{unit}"].count("LoadCredentialEncrypted=") for unit in (FRONT, PROVISIONER)}
     assert wanted == {FRONT: 3, PROVISIONER: 1}
     assert "telegram_token" not in files[f"{UNITS}/{PROVISIONER}"]
+    backups = [path for path, text in files.items() if "zaki_backup_env" in text]
+    assert sorted(backups) == [f"{UNITS}/zaki-backup.service", "/usr/local/bin/zaki"]
+
+
+def test_what_root_works_in_is_roots_alone_and_nobody_takes_the_provisioners_socket_away() -> None:
+    lines = render_files(SPEC)["/etc/tmpfiles.d/zaki.conf"][0].splitlines()
+    for name in (".backup", "backups", "copies", "archives", "stacks"):
+        assert f"d /var/lib/zaki/{name} 0700 root root" in lines
+    # With the sticky bit, so that what root makes there stays what it is.
+    assert "d /var/lib/zaki/run 3770 root zaki" in lines
 
 
 def test_settings_come_back_as_they_were(tmp_path: Path) -> None:
@@ -83,6 +95,8 @@ def test_settings_come_back_as_they_were(tmp_path: Path) -> None:
         ({"PATH": "/"}, "no setting"),
         ({"ZAKI_TELEGRAM_TOKEN": "1:x"}, "is a secret"),
         ({"ZAKI_MODEL": "a\nZAKI_POOL=1"}, "cannot be printed"),
+        ({"ZAKI_BACKUP_ENV": "AWS_ACCESS_KEY_ID=x"}, "is a secret"),
+        ({"ZAKI_BACKUP": "rest:https://me:x@b.example/zaki"}, "holds a password"),
     ],
 )
 def test_settings_that_cannot_be_written_are_refused(settings: dict[str, str], reason: str) -> None:
@@ -113,6 +127,18 @@ def test_a_release_is_what_its_name_says(tmp_path: Path) -> None:
         Release.read(good)
     with pytest.raises(SpecError, match="cannot be read"):
         Release.read(tmp_path / "none")
+
+
+def test_a_release_says_what_its_instances_run() -> None:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        pins = b"UV_VERSION=1\nIMAGE_TAG=zaki/openclaw:7\n"
+        member = tarfile.TarInfo("scripts/pins.env")
+        member.size = len(pins)
+        archive.addfile(member, io.BytesIO(pins))
+    assert Release("0.1.0", content.getvalue()).image == "zaki/openclaw:7"
+    with pytest.raises(SpecError, match="names no image"):
+        _ = SPEC.release.image
 
 
 @pytest.mark.parametrize("script", [render_change_over(SPEC), render_undo(SPEC), render_secrets()])
