@@ -150,6 +150,7 @@ done <{_SYSCTL}
 sysctl --quiet --ignore --load={_SYSCTL}
 """
 KERNEL_UNDO = """\
+touch "$record/values"
 while read -r key value; do sysctl --quiet --ignore --write "$key=$value" || true; done <"$record/values"
 """
 KERNEL_CHECK = f"""\
@@ -213,7 +214,7 @@ fail "fail2ban does not start on this host: see \\`journalctl -u fail2ban\\` the
 """
 BANS_UNDO = """\
 restore_files
-systemctl try-restart fail2ban.service
+if systemctl --quiet is-active fail2ban.service; then systemctl restart fail2ban.service; fi
 """
 BANS_CHECK = """\
 systemctl --quiet is-enabled fail2ban.service || echo "fail2ban.service is not started at boot"
@@ -284,7 +285,8 @@ while read -r key value; do
   [[ $(sshd -T | awk -v key="$key" '$1 == key {{ print $2 }}') == "$value" ]] ||
     fail "Another file of sshd on this host sets $key before {_SSHD} does: take it out there."
 done <<<"$wanted"
-systemctl reload ssh.service
+# One that a socket starts for each log-in does not run, and reads them then.
+systemctl try-reload-or-restart ssh.service
 """
 
 
@@ -303,7 +305,7 @@ done <<<"$wanted"
 #: Its files first: while sshd reads them, ours must be gone.
 SSHD_UNDO = """\
 restore_files
-sshd -t && systemctl reload ssh.service
+sshd -t && systemctl try-reload-or-restart ssh.service
 """
 
 

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import pulumi
 import pulumi_command as command
@@ -177,19 +178,22 @@ def _told(
             # Another path is another file: remove the old one, then write the new one.
             opts=pulumi.ResourceOptions(parent=parent, replace_on_changes=["environment"], delete_before_replace=True),
         )
-    if is_digest(spec.image):
-        return steps.run("host-file", "", files={spec.host_file: HostFile(facts)}, parent=parent, depends_on=depends_on)
-    # Only the host's own Docker knows what its image is.
+    return steps.run("host-file", **told_there(spec, facts), parent=parent, depends_on=depends_on)
+
+
+def told_there(spec: HostSpec, facts: pulumi.Input[str]) -> dict[str, Any]:
+    """What the step on a host behind SSH is, as :meth:`Steps.run` takes it."""
     file = shlex.quote(spec.host_file)
-    return steps.run(
-        "host-file",
-        f"{_RESOLVE}mkdir -p $(dirname {file})\nresolve >{file}.new\nmv {file}.new {file}\n",
-        undo=f"rm -f {file}\n",
-        check=f"{_RESOLVE}cmp --quiet {file} <(resolve) || echo {file} says something else than what was declared\n",
-        files={_DECLARED: HostFile(facts)},
-        parent=parent,
-        depends_on=depends_on,
-    )
+    if is_digest(spec.image):
+        # One that the other form of the step has written is nobody's to give back.
+        return {"do": f'rm -f "$record/before"{file}\n', "files": {spec.host_file: HostFile(facts)}}
+    # Only the host's own Docker knows what its image is.
+    return {
+        "do": f"{_RESOLVE}make_folder $(dirname {file})\nresolve >{file}.new\nmv {file}.new {file}\n",
+        "undo": f"rm -f {file}\n",
+        "check": f"{_RESOLVE}cmp --quiet {file} <(resolve) || echo {file} says something else than what was declared\n",
+        "files": {_DECLARED: HostFile(facts)},
+    }
 
 
 def _egress(spec: HostSpec) -> dict[str, object]:

@@ -219,6 +219,9 @@ _UNDO = f"""\
 systemctl --quiet disable --now zaki-proxy.service || true
 if [[ -e $record/masked ]]; then systemctl unmask squid.service; fi
 rm -f {FOLDER}/refusal.pem
+userdel {USER} || true
+# The firewall knows its user by number.
+if systemctl --quiet is-active zaki-firewall.service; then systemctl reload zaki-firewall.service; fi
 """
 
 

@@ -138,9 +138,12 @@ systemctl restart zaki-resolver.service ||
 systemctl reload zaki-firewall.service
 """
 
-_UNDO = """\
+_UNDO = f"""\
 systemctl --quiet disable --now zaki-resolver.service || true
 if [[ -e $record/masked ]]; then systemctl unmask unbound.service; fi
+userdel {USER} || true
+# The firewall knows its user by number.
+if systemctl --quiet is-active zaki-firewall.service; then systemctl reload zaki-firewall.service; fi
 """
 
 _CHECK = """\

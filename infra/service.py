@@ -41,8 +41,16 @@ _LISTEN = re.compile(r"(?:127\.0\.0\.1|\[::1\]):\d{1,5}")
 #: Where a release says which versions it works with, the image's name among them.
 _PINS = "scripts/pins.env"
 _IMAGE = re.compile(rb"^IMAGE_TAG=(\S+)$", re.MULTILINE)
-#: Takes every release away.
-UNINSTALL = f"rm -rf {ROOT} /var/cache/zaki/pip\n"
+#: Ends the services, and what instances run. Docker stops none that is frozen.
+_STOP = f"""\
+systemctl stop {" ".join([*TIMERS, FRONT, PROVISIONER, *SOCKETS])} || true
+for container in $(docker ps --quiet --filter label={INSTANCE_LABEL}); do
+  docker unpause "$container" >/dev/null 2>&1 || true
+  docker stop --time 20 "$container" >/dev/null
+done
+"""
+#: Takes every release away, and what still runs of one whose services never became ready: this is undone before those.
+UNINSTALL = f"{_STOP}rm -rf {ROOT} /var/cache/zaki\n"
 #: Where the archive of a release is put.
 ARCHIVE = f"{ROOT}/release.tar.gz.b64"
 _READY_WITHIN_S = range(10, 1801)
@@ -50,7 +58,8 @@ _READY_WITHIN_S = range(10, 1801)
 #: Each secret is encrypted with the host's own key, so that a copy of the disk's files alone does not give it away. One
 #: that is as it was stays, or its services would restart.
 _SEAL = """\
-install -d -m 0700 {folder}
+make_folder {folder}
+chmod 0700 {folder}
 systemd-creds setup >/dev/null 2>&1 || true
 python3 -c '
 import json, pathlib, subprocess, sys
@@ -368,27 +377,27 @@ def render_undo(spec: ServiceSpec) -> str:
         ""
         if spec.keep_data
         else f"""\
-docker ps --all --quiet --filter label={INSTANCE_LABEL} | xargs --no-run-if-empty docker rm --force >/dev/null
-docker volume ls --quiet --filter label={INSTANCE_LABEL} | xargs --no-run-if-empty docker volume rm >/dev/null
+if command -v docker >/dev/null; then
+  docker ps --all --quiet --filter label={INSTANCE_LABEL} | xargs --no-run-if-empty docker rm --force >/dev/null
+  docker volume ls --quiet --filter label={INSTANCE_LABEL} | xargs --no-run-if-empty docker volume rm >/dev/null
+fi
 """
     )
     nothing_kept = (
         ""
         if spec.keep_data
         else f"""\
-rm -rf --one-file-system {STATE} {spec.volumes}
+rm -rf --one-file-system {spec.volumes}
+# The undos that are still to come need what they have there, and take it away.
+find {STATE} -mindepth 1 -maxdepth 1 ! -name steps ! -name ufw ! -name swap -exec rm -rf --one-file-system {{}} +
 userdel zaki-front || true
 groupdel zaki || true
 """
     )
     return f"""\
-systemctl disable --now {units} || true
+systemctl disable {units} || true
 rm -f {ROOT}/current {ROOT}/previous {ROOT}/addresses {ROOT}/settings
-# Docker stops none that is frozen.
-for container in $(docker ps --quiet --filter label={INSTANCE_LABEL}); do
-  docker unpause "$container" >/dev/null 2>&1 || true
-  docker stop --time 20 "$container" >/dev/null
-done
+{_STOP}\
 {gone}\
 findmnt --noheadings --raw --output TARGET | {{ grep "^{spec.volumes}/" || true; }} | while read -r place; do
   umount "$place"

@@ -14,19 +14,15 @@ fail() {
 
 # Packages from Debian; what was not there before goes again with the step.
 apt_install() { # PACKAGE...
-  local package lacking=() before
+  local package lacking=()
   for package in "$@"; do
     [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || lacking+=("$package")
   done
   ((${#lacking[@]})) || return 0
-  before=$(installed)
   fresh_lists
-  # An earlier run may have been killed in the middle of this.
-  patient dpkg --configure --pending
   # A list that is some minutes old may name what the mirror has replaced since.
   install_from_lists "${lacking[@]}" || { fresh_lists now && install_from_lists "${lacking[@]}"; } ||
     fail "Debian's packages ${lacking[*]} could not be installed on this host: see the lines above."
-  comm -13 <(printf '%s\n' "$before") <(installed) >>"$record/packages"
 }
 
 # The package lists, brought once for all steps of an `up`.
@@ -39,6 +35,9 @@ fresh_lists() { # [now]
 }
 
 install_from_lists() { # PACKAGE...
+  # Known before they are there: a stop in between loses none, and what somebody else installs meanwhile is not among them.
+  apt-get --simulate install --no-install-recommends "$@" |
+    awk '$1 == "Inst" && $3 !~ /^\[/ { print $2 }' >>"$record/packages"
   patient apt-get install --quiet --yes --no-install-recommends \
     --option Dpkg::Options::=--force-confdef --option Dpkg::Options::=--force-confold "$@"
 }
@@ -56,7 +55,27 @@ patient() { # COMMAND...
   return "$status"
 }
 
-installed() { dpkg-query --show --showformat='${db:Status-Status} ${Package}\n' | sed -n 's/^installed //p' | LC_ALL=C sort; }
+# An earlier run may have been killed while packages were unpacked, whose programs are there and do not work.
+finish_packages() {
+  [[ -z $(dpkg --audit 2>/dev/null) ]] || patient dpkg --configure --pending ||
+    fail "Packages on this host are half installed: see the lines above, and run \`dpkg --configure --pending\` there."
+}
+
+# Whole or not.
+present() { dpkg-query --show --showformat='${db:Status-Status} ${Package}\n' | sed -nE '/^(not-installed|config-files) /!s/^[^ ]+ //p' | LC_ALL=C sort -u; }
+
+# A folder, and those above it; the ones that were not there go again after the last step, if they are empty then.
+make_folder() { # PATH
+  local path=$1 made=()
+  while [[ -n $path && ! -d $path ]]; do
+    made+=("$path")
+    path=${path%/*}
+  done
+  ((${#made[@]})) || return 0
+  mkdir -p "$records/records"
+  printf '%s\n' "${made[@]}" >>"$records/records/folders"
+  mkdir -p "$1"
+}
 
 # Undoes step_files: what was there before comes back.
 restore_files() {
@@ -80,7 +99,7 @@ forget_file() { # PATH
 
 put_file() { # PATH MODE OWNER CONTENT
   local path=$1 mode=$2 owner=$3 draft
-  mkdir -p "${path%/*}"
+  make_folder "${path%/*}"
   if [[ ( -e $path || -L $path ) && $'\n'$(cut -f 4 "$record/files" 2>/dev/null)$'\n' != *$'\n'$path$'\n'* ]]; then
     mkdir -p "$record/before${path%/*}"
     cp --archive --force "$path" "$record/before$path"
@@ -160,10 +179,12 @@ disarm() {
 do_step() { # TOKEN
   mkdir -p "$record"
   chmod 0700 "$record"
+  [[ -e $record/begun ]] || touch "$record/begun"
   rm -f "$record/token"
   printf %s "$step_do" >"$record/do"
   printf %s "$step_undo" >"$record/undo"
   printf %s "$step_check" >"$record/check"
+  finish_packages
   [[ -z $step_provisional ]] || arm
   put_files
   run_script do < <(printf %s "$step_secret")
@@ -188,13 +209,35 @@ undo_step() {
   disarm
 }
 
+# The undo of the step `records`, which comes before all others: of a step that failed at its first run nobody else knows.
+undo_rest() {
+  local path
+  # The newest first.
+  while read -r path; do
+    [[ $path == "$record" ]] || (
+      name=${path##*/} record=$path
+      exec 9>"/run/lock/zaki-step-$name"
+      flock 9
+      wait_for_unit
+      undo_step
+    ) </dev/null
+  done < <(find "$records" -mindepth 2 -maxdepth 2 -name begun -printf '%T@ %h\n' | LC_ALL=C sort -rn | cut -d ' ' -f 2)
+  touch "$record/folders"
+  sort -ru "$record/folders" | while read -r path; do rmdir "$path" 2>/dev/null || true; done
+  systemctl daemon-reload
+  # Last: what this step itself runs by is there too.
+  rm -rf /run/zaki* /run/lock/zaki-step-*
+}
+
 # Those of ours that nothing else needs; their data and settings stay.
 remove_packages() {
-  local unneeded
+  local ours unneeded
   [[ -s $record/packages ]] || return 0
-  # shellcheck disable=SC2046
-  apt-mark auto $(cat "$record/packages") >/dev/null
-  unneeded=$(comm -12 <(LC_ALL=C sort -u "$record/packages") \
+  ours=$(comm -12 <(LC_ALL=C sort -u "$record/packages") <(present))
+  [[ -n $ours ]] || return 0
+  # shellcheck disable=SC2086
+  apt-mark auto $ours >/dev/null
+  unneeded=$(comm -12 <(printf '%s\n' "$ours") \
     <(apt-get --simulate autoremove | awk '$1 == "Remv" { print $2 }' | LC_ALL=C sort))
   # shellcheck disable=SC2086
   [[ -z $unneeded ]] || patient apt-get remove --quiet --yes $unneeded

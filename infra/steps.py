@@ -2,7 +2,7 @@
 
 A step runs as root in a unit of its own, so a connection that is cut ends the waiting and not the step; the next run
 waits for it and goes on. What a step left on the machine is looked at before every run: one that was meddled with runs
-again (see `look.py`).
+again (see `look.py`). The last undo also takes back the steps that failed before Pulumi knew of them.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ class Steps:
         """Declare a step: its files are put in place, then its script runs.
 
         The scripts are bash, run as root with `set -euo pipefail`, and may be run again at any time. `do` and `undo`
-        have the functions `apt_install PACKAGE…`, whose packages go again with the step, `restore_files` and `fail
-        SENTENCE` (see `step.sh`).
+        have the functions `apt_install PACKAGE…`, whose packages go again with the step, `make_folder PATH`,
+        `restore_files` and `fail SENTENCE` (see `step.sh`).
 
         Args:
             name: Lower-case letters, digits and hyphens; also in the name of its unit, `zaki-step-NAME`.
@@ -127,7 +127,7 @@ class Steps:
         )
         if secret is not None:
             program = pulumi.Output.secret(program)
-        options = pulumi.ResourceOptions(parent=parent, depends_on=list(depends_on))
+        options = pulumi.ResourceOptions(parent=parent, depends_on=[self._records, *depends_on])
         step = self._command(name, program, _start("do", name, token), _start("undo", name, token), options)
         if provisional_s is None:
             return step
@@ -138,6 +138,20 @@ class Steps:
             None,
             pulumi.ResourceOptions(parent=parent, depends_on=[step]),
         )
+
+    @cached_property
+    def _records(self) -> pulumi.Resource:
+        """The step before all others, so that its undo is the last one: it takes back the steps that are left.
+
+        Those are the ones that failed at their first run, which are in no state of Pulumi's. Without a parent its name
+        depends on nothing that may change: a new one would take the old one away, and with it every step.
+        """
+        name, token = "records", self.found.token("records")
+        program = pulumi.Output.from_input(
+            render_program("", undo="undo_rest\n", check="", files={}, secret="", provisional_s=None)
+        )
+        options = pulumi.ResourceOptions()
+        return self._command(name, program, _start("do", name, token), _start("undo", name, token), options)
 
     def _command(
         self, name: str, stdin: pulumi.Output[str], create: str, delete: str | None, opts: pulumi.ResourceOptions

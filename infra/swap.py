@@ -60,7 +60,7 @@ def declare_swap_there(
         steps.run(
             "swap",
             f"{_THERE} keep{size}{wish}\n",
-            undo=f"{_THERE} down\n",
+            undo=f"if [[ -x {_THERE} ]]; then {_THERE} down; fi\n",
             files={_THERE: HostFile(_SCRIPT.read_text(), mode=0o755)},
             parent=parent,
             depends_on=depends_on,

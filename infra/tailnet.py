@@ -326,7 +326,7 @@ fi
 
 SSH_UNDO = f"""\
 systemctl --quiet disable --now {_TIMER} || true
-{PROGRAM} open
+if [[ -x {PROGRAM} ]]; then {PROGRAM} open; fi
 """
 
 

@@ -448,6 +448,7 @@ systemctl --quiet disable --now {RENEWAL} 2>/dev/null || true
 if [[ -e $record/masked ]]; then systemctl unmask caddy.service; fi
 rm -rf {STATE}
 rm -f {FOLDER}/server.pem {FOLDER}/certificate.pem
+userdel {USER} || true
 """
 
 

@@ -154,6 +154,10 @@ left=$({PROGRAM} apply 2>&1) || fail "UFW does not take the rules of this host: 
 """
 
 
+#: Of a step that failed early there may be neither.
+_UNDO = f"if [[ -x {PROGRAM} ]] && command -v ufw >/dev/null; then {PROGRAM} remove; fi\n"
+
+
 class PublicSide(pulumi.ComponentResource):
     """UFW on a host; `ready` once people were seen to get in still."""
 
@@ -172,7 +176,7 @@ class PublicSide(pulumi.ComponentResource):
         self.ready = steps.run(
             "ufw",
             _DO,
-            undo=f"{PROGRAM} remove\n",
+            undo=_UNDO,
             check=f"{PROGRAM} status\n",
             files={PROGRAM: HostFile(render_program(spec), mode=0o755)},
             provisional_s=_PROVISIONAL_S,

@@ -148,7 +148,7 @@ def test_scripts_are_bash(script: str) -> None:
 
 def test_what_the_services_keep_outlives_them_unless_it_shall_not() -> None:
     assert "rm -rf" not in render_undo(SPEC)
-    assert "rm -rf --one-file-system /var/lib/zaki" in render_undo(replace(SPEC, keep_data=False))
+    assert "rm -rf --one-file-system /var/lib/zaki/volumes" in render_undo(replace(SPEC, keep_data=False))
 
 
 def test_each_timer_has_its_service_is_started_and_leaves_room_for_people() -> None:

@@ -68,7 +68,7 @@ def test_steps_pass_the_guards(declare: Any) -> None:
         checks.register()
         _program(TARGET, "new")()
 
-    assert list(_commands(declare("host", program, {}))) == ["new"]
+    assert list(_commands(declare("host", program, {}))) == ["records", "new"]
 
 
 def test_only_a_step_that_holds_keeps_its_command(declare: Any) -> None:
@@ -86,9 +86,15 @@ def test_secret_is_on_standard_input_alone(declare: Any) -> None:
 
 def test_provisional_step_is_proven_by_a_command_of_its_own(declare: Any) -> None:
     commands = _commands(declare("host", _program(None, "new", provisional_s=120), {}))
-    assert list(commands) == ["new", "new-proven"]
+    assert list(commands) == ["records", "new", "new-proven"]
     assert commands["new-proven"]["create"].endswith(" zaki-step prove new 1700")
     assert "delete" not in commands["new-proven"]
+
+
+def test_the_step_before_all_others_takes_back_at_the_end_what_is_left(declare: Any) -> None:
+    first = _commands(declare("host", _program(TARGET, "new"), {}))["records"]
+    assert first["delete"].endswith(" zaki-step undo records 1700")
+    assert "step_undo='undo_rest\n'" in str(first["stdin"])
 
 
 @pytest.mark.parametrize(
