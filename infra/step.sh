@@ -225,8 +225,9 @@ undo_rest() {
   touch "$record/folders"
   sort -ru "$record/folders" | while read -r path; do rmdir "$path" 2>/dev/null || true; done
   systemctl daemon-reload
+  rmdir --ignore-fail-on-non-empty /run/zaki 2>/dev/null || true
   # Last: what this step itself runs by is there too.
-  rm -rf /run/zaki* /run/lock/zaki-step-*
+  rm -rf /run/zaki-* /run/lock/zaki-step-*
 }
 
 # Those of ours that nothing else needs; their data and settings stay.

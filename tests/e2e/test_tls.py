@@ -119,6 +119,7 @@ def test_a_host_without_a_name_signs_its_own_certificate_and_renews_it(system: B
         ).stdout
         == "0\n"
     )
+    assert system.run("getent", "passwd", "zaki-tls", check=False).stdout == ""
 
 
 def age(system: Booted, address: str) -> None:
