@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -122,7 +123,8 @@ def booted(folder: Path) -> Iterator[Booted]:
         pytest.fail("A system is booted by root: run this test as root.", pytrace=False)
     for name in ("root", "upper", "work", "state"):
         (folder / name).mkdir()
-    group = _CGROUP / f"zaki-test-{os.getpid()}"
+    # Of a name that was there before, systemd ends at once.
+    group = _CGROUP / f"zaki-test-{secrets.token_hex(4)}"
     group.mkdir()
     # Whatever ends the tests, no system outlives them.
     words = ["setpriv", "--pdeathsig", "KILL"]
