@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import IO, Any
 
 from pulumi.automation import CommandResult, PulumiCommand
@@ -28,6 +30,9 @@ _PASSED_ON = (
 # round: a channel of an engine that is gone, waiting to try again, made a new engine there unreachable at once
 # ("Resource monitor has terminated").
 _GRPC_CHANNEL_OPTIONS.append(("grpc.use_local_subchannel_pool", 1))
+
+#: Seconds between two looks for what an earlier service's engines have left.
+_LOOK_AFTER = 2.0
 
 
 class EngineStopped(Exception):
@@ -161,6 +166,44 @@ class _Reader:
 def _kill_group(group: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
+
+
+async def end_what_engines_left(state: Path) -> None:
+    """End plugins whose engine was killed together with the service that it worked for; return when none is left.
+
+    They notice that it is gone only after minutes. An engine that is still at work is waited for.
+
+    Args:
+        state: The folder with the stacks.
+    """
+    while True:
+        alone, at_work = await asyncio.to_thread(_groups_of_others, os.fsencode(state))
+        for group in alone:
+            _kill_group(group)
+        if not alone and not at_work:
+            return
+        await asyncio.sleep(_LOOK_AFTER)
+
+
+def _groups_of_others(mark: bytes) -> tuple[set[int], set[int]]:
+    """Process groups that others' engines lead, or led: those without their engine, and those with it."""
+    alone, at_work = set[int](), set[int]()
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            if (
+                not (process / "comm").read_text().startswith("pulumi")
+                or mark not in (process / "environ").read_bytes()
+            ):
+                continue
+            group = os.getpgid(int(process.name))
+            # A group's number is nobody else's while it has members.
+            if not Path(f"/proc/{group}").exists():
+                alone.add(group)
+            elif Path(f"/proc/{group}/stat").read_text().rpartition(")")[2].split()[1] != str(os.getpid()):
+                at_work.add(group)
+    return alone, at_work
 
 
 def passed_on() -> dict[str, str]:
