@@ -103,7 +103,9 @@ class EngineCommand(PulumiCommand):
                 self._end(process)
             # Whoever was killed has left plugins behind, and they hold its output open.
             if not output.ended(0) or process.wait() < 0:
-                _kill_group(process.pid)
+                process.kill()
+                process.wait()
+                end_session(process.pid)
             output.join()
             errors.join()
             process.wait()
@@ -163,11 +165,6 @@ class _Reader:
         return "\n".join(self._lines)
 
 
-def _kill_group(group: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
-
-
 async def end_what_engines_left(state: Path) -> None:
     """End plugins whose engine was killed together with the service that it worked for; return when none is left.
 
@@ -177,33 +174,57 @@ async def end_what_engines_left(state: Path) -> None:
         state: The folder with the stacks.
     """
     while True:
-        alone, at_work = await asyncio.to_thread(_groups_of_others, os.fsencode(state))
-        for group in alone:
-            _kill_group(group)
-        if not alone and not at_work:
+        left, at_work = await asyncio.to_thread(_left_and_at_work, os.fsencode(state))
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if not left and not at_work:
             return
         await asyncio.sleep(_LOOK_AFTER)
 
 
-def _groups_of_others(mark: bytes) -> tuple[set[int], set[int]]:
-    """Process groups that others' engines lead, or led: those without their engine, and those with it."""
-    alone, at_work = set[int](), set[int]()
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        with contextlib.suppress(OSError, ValueError):
-            if (
-                not (process / "comm").read_text().startswith("pulumi")
-                or mark not in (process / "environ").read_bytes()
-            ):
+def end_session(engine: int) -> None:
+    """Kill what an engine that has ended has left running.
+
+    Each plugin leads a process group of its own, in the session that the engine leads. A session's number is nobody
+    else's while it has members.
+    """
+    for pid in _processes():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getsid(pid) == engine:
+                os.kill(pid, signal.SIGKILL)
+
+
+def _left_and_at_work(mark: bytes) -> tuple[list[int], bool]:
+    """Plugins whose session has neither an engine nor its leader any more; and whether others' engines are at work."""
+    plugins, engines = dict[int, int](), set[int]()
+    at_work = False
+    for pid in _processes():
+        process = Path(f"/proc/{pid}")
+        with contextlib.suppress(OSError):
+            name = (process / "comm").read_text().strip()
+            if not name.startswith("pulumi") or mark not in (process / "environ").read_bytes():
                 continue
-            group = os.getpgid(int(process.name))
-            # A group's number is nobody else's while it has members.
-            if not Path(f"/proc/{group}").exists():
-                alone.add(group)
-            elif Path(f"/proc/{group}/stat").read_text().rpartition(")")[2].split()[1] != str(os.getpid()):
-                at_work.add(group)
-    return alone, at_work
+            session = os.getsid(pid)
+            if name != "pulumi":
+                plugins[pid] = session
+                continue
+            engines.add(session)
+            at_work = at_work or _state(pid)[1] != str(os.getpid())
+    return [pid for pid, one in plugins.items() if one not in engines and _state(one)[0] in "XZ"], at_work
+
+
+def _state(pid: int) -> tuple[str, str]:
+    """The state of a process, `X` where there is none and `Z` where it has ended, and the number of its parent."""
+    try:
+        state, parent, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "X", ""
+    return state, parent
+
+
+def _processes() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 
 
 def passed_on() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import subprocess
@@ -27,7 +28,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
         def started(state: Path) -> tuple[subprocess.Popen[str], int]:
             # A parent in between ends at once, as a service that was killed.
-            script = f"{plugin} -c 'read forever' <&3 >&2 & echo $!; exec >&2; read forever <&3"
+            script = f"set -m; {plugin} -c 'read forever' <&3 >&2 & echo $!; exec >&2; read forever <&3"
             process = stack.enter_context(
                 subprocess.Popen(
                     ["bash", "-c", f'exec 3<>{tmp_path / "never"}; setsid {engine} -c "$1" & wait', "service", script],
@@ -41,6 +42,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             found = int(process.stdout.readline())
             stack.callback(process.kill)
             stack.callback(_kill, found)
+            stack.callback(_kill, _session_of(found))
             return process, found
 
         yield started
@@ -50,8 +52,8 @@ def _kill(pid: int) -> None:
     subprocess.run(["kill", "-KILL", str(pid)], check=False, capture_output=True)
 
 
-def _engine_of(plugin: int) -> int:
-    return int(Path(f"/proc/{plugin}/stat").read_text().rpartition(")")[2].split()[2])
+def _session_of(plugin: int) -> int:
+    return os.getsid(plugin)
 
 
 def _runs(pid: int) -> bool:
@@ -66,7 +68,9 @@ async def test_plugins_go_once_their_engine_has(tmp_path: Path, start: Start) ->
     state, other = tmp_path / "mine", tmp_path / "other"
     service, plugin = start(state)
     _, anothers = start(other)
-    engine = _engine_of(plugin)
+    engine = _session_of(plugin)
+    # As the engine has it: a plugin leads a group of its own.
+    assert os.getpgid(plugin) == plugin != engine
     service.kill()
     service.wait()
     looking = asyncio.create_task(end_what_engines_left(state))
