@@ -14,8 +14,6 @@ from bot.settings import Settings
 MIB = 2**20
 #: Bytes without which the service does not start and does not call itself ready.
 ROOM = 16 * MIB
-#: Below the state folder while a backup is being brought back into it.
-RESTORING = ".restore"
 #: What a full or read-only file system says.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})

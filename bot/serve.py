@@ -17,11 +17,10 @@ import structlog
 import uvicorn
 
 from bot.credentials import FrontKey, load_key
-from bot.disk import RESTORING, require_writable
+from bot.disk import require_writable
 from bot.hostfacts import HostFacts, host_file
 from bot.listeners import listen, passed_sockets, url_of
 from bot.nudge import Nudge
-from bot.servicemanager import ServiceManager
 from bot.settings import Settings, SettingsError, split_listen
 from bot.store import Database
 
@@ -113,8 +112,6 @@ class Service:
     async def _start(self) -> None:
         settings = self.settings
         require_writable(settings)
-        if (settings.state / RESTORING).exists():
-            raise SettingsError("A restore into ZAKI_STATE was cut off; run `zaki restore` again, which ends it.")
         sockets = self._bind() if self.role is not Role.PROVISIONER else None
         self.database = Database(settings.effective_database_url)
         self._cleanup.push_async_callback(self.database.close)
@@ -188,17 +185,12 @@ async def serve(settings: Settings, role: Role | None = None) -> None:
     """Run until SIGINT or SIGTERM."""
     raise_file_limit()
     service = Service(settings, role)
-    manager = ServiceManager()
     with stop_signals() as stop:
         await service.startup()
-        watching = asyncio.create_task(manager.keep_watch(), name="watchdog")
         try:
             log.info(service.describe())
-            manager.ready(service.describe())
             await service.main_loop(stop)
         finally:
-            manager.stopping()
-            watching.cancel()
             await service.shutdown()
     log.info("Zaki stopped; instances keep running.")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from enum import StrEnum
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -13,16 +12,12 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from bot.egress import Egress
 from infra.spec import is_digest
 
 TELEGRAM_API = "https://api.telegram.org"
-SKILLS_URL = "https://clawhub.ai"
 #: Where the front listens on the bridge, unless the settings say otherwise.
 INSTANCES_PORT = 8081
 EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104
-#: Variables with which restic, and the programs that it calls, get into a repository elsewhere.
-BACKUP_VARIABLE = re.compile(r"(?:AWS|B2|AZURE|GOOGLE|OS|ST|RCLONE|RESTIC_REST)_\w+", re.ASCII)
 
 
 class SettingsError(Exception):
@@ -53,8 +48,6 @@ class Settings(BaseSettings):
     telegram_api: str = TELEGRAM_API
     #: Set: Telegram calls `PUBLIC_URL/telegram/webhook`. Unset: long polling.
     public_url: str | None = None
-    #: The webhook's certificate where no authority signed it (PEM, without its key): Telegram is given it.
-    webhook_certificate: Path | None = None
 
     #: Base URL of an OpenAI-compatible API, ending in `/v1`. Unset: the built-in echo model.
     model_url: str | None = None
@@ -65,26 +58,9 @@ class Settings(BaseSettings):
     #: Seconds without anything to do after which an instance falls asleep; unset: what its plan says.
     idle_seconds: Annotated[float, Field(gt=0)] | None = None
 
-    #: Seconds that one run of the Pulumi engine may take; more where the machine is slow.
-    engine_seconds: Annotated[float, Field(ge=10)] = 120
-
-    #: How far instances get at most, besides Zaki itself; a plan or a person may get less far.
-    egress: Egress = Egress.OPEN
-
-    #: The registry that skills come from, through Zaki's vetting; empty: instances get none.
-    skills_url: str | None = SKILLS_URL
-    #: MiB of skills that are kept at most.
-    skills_store_mib: Annotated[int, Field(ge=64)] = 1024
-    #: File of recommended skills, by need and by plan; unset: the one that comes with Zaki.
-    skill_sets: Path | None = None
-
     #: Unset: SQLite under `state`.
     database_url: str | None = None
     state: Path = Field(default_factory=default_state)
-    #: restic's repository of backups: a folder, or a URL as restic takes it; unset: `backups` below `state`.
-    backup: str | None = None
-    #: Lines `NAME=value` of what gets restic into a repository elsewhere; only whoever makes backups is given it.
-    backup_env: SecretStr | None = None
     #: Container image of new instances; unset: the one that the host stack declared.
     image: str | None = None
 
@@ -112,12 +88,7 @@ class Settings(BaseSettings):
     def _absolute_state(cls, value: Path) -> Path:
         return value.expanduser().resolve()
 
-    @field_validator("skills_url", mode="before")
-    @classmethod
-    def _empty_is_none(cls, value: object) -> object:
-        return value or None
-
-    @field_validator("telegram_api", "public_url", "model_url", "skills_url", mode="after")
+    @field_validator("telegram_api", "public_url", "model_url", mode="after")
     @classmethod
     def _plain_url(cls, value: str | None) -> str | None:
         if value is None:
@@ -126,19 +97,6 @@ class Settings(BaseSettings):
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("give an http(s) URL without a query")
         return value.rstrip("/")
-
-    @field_validator("backup_env", mode="after")
-    @classmethod
-    def _known_variables(cls, value: SecretStr | None) -> SecretStr | None:
-        for number, line in enumerate(value.get_secret_value().splitlines() if value is not None else (), start=1):
-            name, equals, _ = line.partition("=")
-            if line and not (equals and BACKUP_VARIABLE.fullmatch(name)):
-                # Not repeated: it may be the secret itself.
-                raise ValueError(
-                    f"line {number} sets nothing that restic knows; give lines NAME=value, for example "
-                    "AWS_ACCESS_KEY_ID=…, AWS_SECRET_ACCESS_KEY=…, RESTIC_REST_USERNAME=…, RESTIC_REST_PASSWORD=…"
-                )
-        return value
 
     @field_validator("listen", "instances_listen", mode="after")
     @classmethod
@@ -158,8 +116,6 @@ class Settings(BaseSettings):
     def _safe_together(self) -> Settings:
         if self.public_url is not None and not self.public_url.startswith("https://") and not self.simulated:
             raise ValueError("ZAKI_PUBLIC_URL must start with https://, because Telegram calls nothing else")
-        if self.webhook_certificate is not None and self.public_url is None:
-            raise ValueError("ZAKI_WEBHOOK_CERTIFICATE needs ZAKI_PUBLIC_URL; set it, or unset both for long polling")
         if self.model_url is None and (self.model is not None or self.model_key is not None):
             raise ValueError(
                 "ZAKI_MODEL and ZAKI_MODEL_KEY need ZAKI_MODEL_URL; set it, or unset them for the echo model"
@@ -197,17 +153,6 @@ class Settings(BaseSettings):
         drivers = {"postgres": "postgresql+asyncpg", "postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
         return f"{drivers.get(scheme, scheme)}://{rest}"
 
-    @property
-    def effective_backup(self) -> str:
-        """The repository of backups, as restic takes it."""
-        return self.backup or str(self.state / "backups")
-
-    @property
-    def backup_environment(self) -> dict[str, str]:
-        """What `backup_env` sets, by the variables' names."""
-        lines = self.backup_env.get_secret_value().splitlines() if self.backup_env is not None else ()
-        return {name: value for name, equals, value in (line.partition("=") for line in lines) if equals}
-
     def effective_instances_listen(self, gateway: IPv4Address) -> str:
         """`host:port` of the side that instances reach; `gateway` is the host's address on their bridge."""
         return self.instances_listen or f"{gateway}:{INSTANCES_PORT}"
@@ -230,12 +175,9 @@ def split_listen(value: str) -> tuple[str, int]:
 
 
 def load_settings(**overrides: object) -> Settings:
-    """The settings from the environment and `.env`; raises :class:`SettingsError` with one sentence.
-
-    What is in neither is looked for among systemd's credentials, in files named like `zaki_telegram_token`.
-    """
+    """The settings from the environment and `.env`; raises :class:`SettingsError` with one sentence."""
     try:
-        return Settings(**{"_secrets_dir": os.environ.get("CREDENTIALS_DIRECTORY"), **overrides})  # type: ignore[arg-type]
+        return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         message = first["msg"].removeprefix("Value error, ")

@@ -5,7 +5,6 @@ place in Python that knows either.
 """
 
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +17,15 @@ class PinsError(RuntimeError):
 
 
 def pins_file() -> Path:
-    """Return the path of the pinned versions: in the checkout, or beside the virtual environment of a release.
+    """Return the path of ``scripts/pins.env`` in the project that holds this package.
 
     Raises:
-        PinsError: There is neither.
+        PinsError: No such file: the package was installed away from its checkout.
     """
-    checkout = Path(__file__).resolve().parent.parent / "scripts" / "pins.env"
-    for path in (checkout, Path(sys.prefix).parent / "scripts" / "pins.env"):
-        if path.is_file():
-            return path
-    raise PinsError(f"{checkout} is missing: run Zaki from a checkout that holds scripts/pins.env.")
+    path = Path(__file__).resolve().parent.parent / "scripts" / "pins.env"
+    if not path.is_file():
+        raise PinsError(f"{path} is missing: run Zaki from a checkout that holds scripts/pins.env.")
+    return path
 
 
 def read_pins(path: Path | None = None) -> dict[str, str]:

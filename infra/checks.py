@@ -16,17 +16,14 @@ import pulumi
 from pulumi.output import Unknown
 from pulumi.runtime import rpc
 
-from infra.disk import folder_of, is_command_of
 from infra.spec import INSTANCE_LABEL, PIDS_LABEL, is_digest, is_instance_id
 
 CONTAINER = "docker:index/container:Container"
 VOLUME = "docker:index/volume:Volume"
 NETWORK = "docker:index/network:Network"
-COMMAND = "command:local:Command"
-REMOTE = "command:remote:Command"
 
-#: All that a person's stack may declare. Everything else is refused, a command too that is not exactly its disk's.
-_OF_A_PERSON = frozenset({"pulumi:pulumi:Stack", "zaki:index:UserInstance", VOLUME, CONTAINER, COMMAND})
+#: All that a person's stack may declare. Everything else, a command on the host too, is refused.
+_OF_A_PERSON = frozenset({"pulumi:pulumi:Stack", "zaki:index:UserInstance", VOLUME, CONTAINER})
 #: Ways around the rules for containers: a Docker plugin is root on the host, a service is a container by another name.
 _NEVER = frozenset({"docker:index/plugin:Plugin", "docker:index/service:Service"})
 
@@ -99,8 +96,7 @@ def check(stack: str, type_: str, name: str, properties: Mapping[str, Any]) -> N
     Raises:
         PolicyViolation: No stack, or not this one, may declare such a resource.
     """
-    refused = type_ not in _OF_A_PERSON or (type_ == COMMAND and not is_command_of(stack, properties))
-    if type_ in _NEVER or (is_instance_id(stack) and refused):
+    if type_ in _NEVER or (is_instance_id(stack) and type_ not in _OF_A_PERSON):
         raise PolicyViolation(f"{name} is a {type_}, which the stack {stack} may not declare.")
     rules = _RULES.get(type_)
     if rules is not None:
@@ -194,8 +190,7 @@ def _address(asked: Mapping[str, Any]) -> Iterator[str]:
 def _volume(stack: str, asked: Mapping[str, Any]) -> Iterator[str]:
     if asked.get("driver") not in (None, "local", _HIDDEN):
         yield "asks for a driver of its own"
-    options = _known(asked, "driver_opts")
-    if options and not (is_instance_id(stack) and folder_of(options, stack) is not None):
+    if _known(asked, "driver_opts"):
         yield "asks for a mount of the host"
     if is_instance_id(stack) and asked.get("name") not in (stack, _HIDDEN):
         yield "has not the name of its stack"
@@ -211,25 +206,10 @@ def _network(_stack: str, asked: Mapping[str, Any]) -> Iterator[str]:
             yield "lets containers reach each other"
 
 
-def _remote(_stack: str, asked: Mapping[str, Any]) -> Iterator[str]:
-    connection = asked.get("connection")
-    if connection is not _HIDDEN:
-        pinned = (connection or {}).get("host_key")
-        if pinned is not _HIDDEN and not str(pinned or "").startswith("ssh-ed25519 "):
-            yield "does not pin the ed25519 key of its host"
-        if any(_known(connection or {}, key) for key in ("password", "private_key", "private_key_password")):
-            yield "logs in by something else than the SSH agent"
-    if asked.get("logging") not in ("none", _HIDDEN):
-        yield "shows what it prints"
-    if _known(asked, "triggers"):
-        yield "asks to be replaced, which undoes it first"
-
-
 _RULES: dict[str, Callable[[str, Mapping[str, Any]], Iterator[str]]] = {
     CONTAINER: _container,
     VOLUME: _volume,
     NETWORK: _network,
-    REMOTE: _remote,
 }
 
 

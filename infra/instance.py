@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pulumi
-import pulumi_command as command
 import pulumi_docker as docker
 
-from infra.disk import Disk, render_command
 from infra.spec import (
+    ENVIRONMENT,
     HOME,
     INSTANCE_LABEL,
     NETWORK_LABEL,
@@ -26,9 +25,8 @@ _STOP_GRACE = 20
 class UserInstance(pulumi.ComponentResource):
     """A volume and a container of the same name, hardened as OpenClaw's own fleet hardens its cells, and further.
 
-    The volume, and the disk that it binds where there is one, outlive every container: no `up` may replace or delete
-    them, and only `destroy`, after the stack was unprotected, takes them away. Labels and processors replace the
-    container, memory and swap change in place.
+    The volume outlives every container: no `up` may replace or delete it, and only `destroy`, after the stack was
+    unprotected, takes it away. Labels and processors replace the container, memory and swap change in place.
     """
 
     container: docker.Container
@@ -36,24 +34,16 @@ class UserInstance(pulumi.ComponentResource):
 
     def __init__(self, spec: InstanceSpec, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("zaki:index:UserInstance", spec.id, None, opts)
-        disk = _declare_disk(spec.disk, self) if spec.disk is not None else None
         owner = {INSTANCE_LABEL: spec.id, STACK_LABEL: pulumi.get_stack()}
         self.volume = docker.Volume(
             spec.id,
             name=spec.id,
-            driver="local" if spec.disk is not None else None,
-            driver_opts=dict(spec.disk.options) if spec.disk is not None else None,
             labels=[
                 docker.VolumeLabelArgs(label=key, value=value)
                 for key, value in {**owner, NETWORK_LABEL: spec.network}.items()
             ],
             # Every argument of a volume replaces it, data and all; so none may change once it is there.
-            opts=pulumi.ResourceOptions(
-                parent=self,
-                protect=True,
-                depends_on=[disk] if disk is not None else None,
-                ignore_changes=["driver", "driverOpts", "labels"],
-            ),
+            opts=pulumi.ResourceOptions(parent=self, protect=True, ignore_changes=["driver", "driverOpts", "labels"]),
         )
         labels = {**spec.labels, **owner, PLAN_LABEL: spec.plan, PIDS_LABEL: str(spec.pids)}
         self.container = docker.Container(
@@ -79,8 +69,7 @@ class UserInstance(pulumi.ComponentResource):
             memory=spec.memory_mib,
             memory_swap=spec.swap_mib,
             cpus=spec.cpus,
-            envs=list(spec.environment),
-            dns=None if spec.resolver is None else [str(spec.resolver)],
+            envs=list(ENVIRONMENT),
             labels=[docker.ContainerLabelArgs(label=key, value=value) for key, value in sorted(labels.items())],
             log_driver="local",
             log_opts={"max-size": "10m", "max-file": "3"},
@@ -93,11 +82,3 @@ class UserInstance(pulumi.ComponentResource):
             ),
         )
         self.register_outputs({"container": self.container.id, "volume": self.volume.name})
-
-
-def _declare_disk(disk: Disk, parent: UserInstance) -> command.local.Command:
-    """The file of a fixed size that the volume binds; it grows in place."""
-    asked = render_command(disk)
-    return command.local.Command(
-        f"{disk.instance}-disk", **asked, opts=pulumi.ResourceOptions(parent=parent, protect=True)
-    )

@@ -6,14 +6,9 @@ import pulumi
 
 from infra import checks
 from infra.checks import is_refusal
-from infra.configuration import PROJECT, SpecError
 from infra.host import HostStack
 from infra.instance import UserInstance
-from infra.service import Release, ServiceSpec
-from infra.spec import HostSpec, InstanceSpec
-from infra.tailnet import KEY, TailnetSpec
-from infra.tls import TlsSpec
-from infra.units import SECRETS
+from infra.spec import PROJECT, HostSpec, InstanceSpec, SpecError
 
 __all__ = ["is_refusal", "main"]
 
@@ -30,15 +25,7 @@ def main() -> None:
         if stack.startswith("u-"):
             _declare_instance(stack, InstanceSpec.from_config(config))
         else:
-            release = Release.from_config(config)
-            # Not written down, so that the next release brings its own.
-            brought = release.image if release is not None and config.get("image") is None else None
-            spec = HostSpec.from_config(config, brought)
-            secrets = {name: value for name in (*SECRETS, KEY) if (value := config.get_secret(name)) is not None}
-            tls, tailnet = TlsSpec.from_config(config), TailnetSpec.from_config(config, spec.target)
-            told = tls.settings if tls is not None else {}
-            service = ServiceSpec.from_config(config, spec, release, frozenset(secrets) & SECRETS.keys(), told)
-            _export_host(HostStack(stack, spec, service=service, tls=tls, tailnet=tailnet, secrets=secrets), spec)
+            _declare_host(stack, HostSpec.from_config(config))
     except SpecError as error:
         raise pulumi.RunError(str(error)) from None
 
@@ -53,7 +40,8 @@ def _declare_instance(stack: str, spec: InstanceSpec) -> None:
     pulumi.export("image", spec.image)
 
 
-def _export_host(host: HostStack, spec: HostSpec) -> None:
-    pulumi.export("network", host.network)
+def _declare_host(stack: str, spec: HostSpec) -> None:
+    host = HostStack(stack, spec)
+    pulumi.export("network", host.network.name)
     pulumi.export("facts", host.facts)
     pulumi.export("host_file", spec.host_file)

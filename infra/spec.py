@@ -10,20 +10,13 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from types import MappingProxyType
+from typing import Protocol
 
-from infra.configuration import NONE, PROJECT, Configuration, SpecError, Values
-from infra.disk import Disk, is_folder
-from infra.target import Target
+#: Pulumi project, and the namespace of its configuration keys.
+PROJECT = "zaki"
 
-#: Where the disks of instances are, unless a host says otherwise.
-VOLUMES = "/var/lib/zaki/volumes"
-#: Where the services of a host behind SSH read about it, unless its stack says otherwise.
-HOST_FILE = "/etc/zaki/host.json"
 #: An OpenClaw gateway is killed by its own first turn below this.
 MEMORY_FLOOR_MIB = 1280
-
-#: The first port of the gateway at which the proxy of instances listens.
-PROXY_PORT = 3128
 
 INSTANCE_LABEL = "zaki.instance"
 STACK_LABEL = "zaki.stack"
@@ -67,33 +60,22 @@ _PLAN = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9._-]{0,62}")
 _LABEL_VALUE = re.compile(r"[ -~]{0,255}")
 _PATH = re.compile(r"(?:~/|/)[^\x00-\x1f]{1,1000}")
-#: A name, or with a dot before it that name and all below it; no address, for its last part is no number.
-_DOMAIN = re.compile(r"\.?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])")
-_URL = re.compile(r"http://[0-9.]{7,15}:\d{1,5}(?:/[a-z]{1,32})?")
-_ENDPOINT = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}:\d{1,5}")
 _MEMORY_CEILING_MIB = 1 << 20
-#: What a file system itself needs leaves little of a smaller one.
-_DISK_FLOOR_MIB = 64
-_DISK_CEILING_MIB = 1 << 24
-_INODES_FLOOR = 1000
-#: So many take half of the disk for themselves.
-_INODES_EACH_MIB = 2048
 _SWAP_CEILING_MIB = 1 << 24
 #: A value that the machine itself decides about.
 _AUTO = "auto"
-#: Where nobody can mount anything: volumes without a limit.
 _PIDS = range(64, 32769)
 
 
-def skills_environment(url: str) -> dict[str, str]:
-    """What leads ClawHub's clients to the registry: OpenClaw's own, npm's `clawhub`, and our install policy."""
-    return {
-        "OPENCLAW_CLAWHUB_URL": url,
-        "CLAWHUB_REGISTRY": url,
-        # Else skills that are backed by GitHub would be fetched past the registry.
-        "CLAWHUB_GITHUB_CODELOAD_BASE_URL": f"{url}/codeload",
-        "ZAKI_SKILLS": url,
-    }
+class SpecError(ValueError):
+    """A specification cannot be used; the message is one sentence that names the value and what to change."""
+
+
+class Configuration(Protocol):
+    """What is read from: `pulumi.Config`, or anything that looks values up alike."""
+
+    def get(self, key: str) -> str | None:
+        """The value of a key, without the project's name; None where it is unset."""
 
 
 def is_instance_id(text: str) -> bool:
@@ -124,20 +106,9 @@ class InstanceSpec:
     cpus: str = "2.0"
     #: Processes and threads.
     pids: int = 512
-    #: Size of its disk, and how many files, folders and links fit there. A disk grows and never shrinks.
-    disk_mib: int = 2048
-    inodes: int = 200_000
-    #: Folder on the host with the disks of instances; None: a plain Docker volume, without a limit.
-    volumes: str | None = None
     #: OCI runtime.
     runtime: str = "runc"
     plan: str = "standard"
-    #: Whom it asks for names; None: whom Docker asks.
-    resolver: IPv4Address | None = None
-    #: `address:port` of the proxy that it must use; None: it needs none.
-    proxy: str | None = None
-    #: URL of the registry of skills; None: it has none.
-    skills: str | None = None
     #: Further labels of the container.
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -165,43 +136,11 @@ class InstanceSpec:
             )
         if self.pids not in _PIDS:
             raise SpecError(f"pids is {self.pids}; give a number from {_PIDS.start} to {_PIDS.stop - 1}.")
-        if not _DISK_FLOOR_MIB <= self.disk_mib <= _DISK_CEILING_MIB:
-            raise SpecError(
-                f"disk_mib is {self.disk_mib}; give a number from {_DISK_FLOOR_MIB} to {_DISK_CEILING_MIB}."
-            )
-        if not _INODES_FLOOR <= self.inodes <= _INODES_EACH_MIB * self.disk_mib:
-            raise SpecError(
-                f"inodes is {self.inodes}; give a number from {_INODES_FLOOR} to {_INODES_EACH_MIB * self.disk_mib}, "
-                f"which take half of a disk of {self.disk_mib} MiB."
-            )
-        _match_folder("volumes", self.volumes)
-        if self.proxy is not None:
-            _match(_ENDPOINT, "proxy", self.proxy, "an address and a port, for example 10.86.0.1:3128")
-        if self.skills is not None:
-            _match(_URL, "skills", self.skills, "a URL of the gateway's, for example http://10.86.0.1:8081/skills")
         for key, value in self.labels.items():
             _match(_LABEL_KEY, "labels", key, "keys in lower-case letters, digits, dots, underscores and hyphens")
             _match(_LABEL_VALUE, f"labels.{key}", value, "up to 255 printable ASCII characters")
             if key in RESERVED_LABELS:
                 raise SpecError(f"labels has {key}, which Zaki sets itself; leave it out.")
-
-    @property
-    def disk(self) -> Disk | None:
-        """Its disk; None where its volume is a plain one."""
-        return Disk(self.id, self.volumes, self.disk_mib, self.inodes) if self.volumes is not None else None
-
-    @property
-    def environment(self) -> tuple[str, ...]:
-        """What its environment says, `NAME=value` each."""
-        skills = skills_environment(self.skills) if self.skills is not None else {}
-        own = (*ENVIRONMENT, *(f"{name}={value}" for name, value in skills.items()))
-        if self.proxy is None:
-            return own
-        # The proxy stands on the gateway, as Zaki itself does, which must see the instance's own address.
-        direct = f"{self.proxy.rpartition(':')[0]},127.0.0.1,localhost"
-        proxies = {"HTTP_PROXY": f"http://{self.proxy}", "HTTPS_PROXY": f"http://{self.proxy}", "NO_PROXY": direct}
-        both = (f"{name}={value}" for key, value in proxies.items() for name in (key, key.lower()))
-        return (*own, "NODE_USE_ENV_PROXY=1", *both)
 
     @classmethod
     def from_config(cls, config: Configuration) -> InstanceSpec:
@@ -210,7 +149,7 @@ class InstanceSpec:
         Raises:
             SpecError: A value is missing or cannot be used.
         """
-        values = Values(config)
+        values = _Values(config)
         return cls(
             id=values.text("id"),
             address=values.address("address"),
@@ -220,26 +159,14 @@ class InstanceSpec:
             swap_mib=values.integer("swap_mib", 6144),
             cpus=values.text("cpus", "2.0"),
             pids=values.integer("pids", 512),
-            disk_mib=values.integer("disk_mib", 2048),
-            inodes=values.integer("inodes", 200_000),
-            volumes=values.folder("volumes", NONE),
             runtime=values.text("runtime", "runc"),
             plan=values.text("plan", "standard"),
-            resolver=values.address("resolver") if config.get("resolver") is not None else None,
-            proxy=config.get("proxy"),
-            skills=config.get("skills"),
             labels=values.mapping("labels"),
         )
 
     def to_config(self) -> dict[str, str]:
         """Every value under its qualified key, for example `zaki:memory_mib`; `from_config` reads it back."""
-        network = {} if self.resolver is None else {"resolver": str(self.resolver)}
-        if self.proxy is not None:
-            network["proxy"] = self.proxy
-        if self.skills is not None:
-            network["skills"] = self.skills
         return _qualified(
-            **network,
             id=self.id,
             address=str(self.address),
             network=self.network,
@@ -248,9 +175,6 @@ class InstanceSpec:
             swap_mib=str(self.swap_mib),
             cpus=self.cpus,
             pids=str(self.pids),
-            disk_mib=str(self.disk_mib),
-            inodes=str(self.inodes),
-            volumes=NONE if self.volumes is None else self.volumes,
             runtime=self.runtime,
             plan=self.plan,
             labels=json.dumps(dict(self.labels), sort_keys=True),
@@ -259,7 +183,7 @@ class InstanceSpec:
 
 @dataclass(frozen=True, slots=True)
 class HostSpec:
-    """A host, as far as instances need one: bridge, image, swap, disks, and the file that tells the services of it."""
+    """A host, as far as instances need one: bridge, image, swap, and the file that tells the services of it."""
 
     #: A reference such as `zaki/openclaw:2026.9.6` that Docker has locally, or a digest, which is pulled if need be.
     image: str
@@ -274,29 +198,8 @@ class HostSpec:
     runtime: str = "runc"
     #: Swap that the machine has at least; 0 leaves it as it is, None is as much as it has memory, if it lets us.
     host_swap_mib: int | None = None
-    #: The machine that becomes the host, behind SSH; None: this one.
-    target: Target | None = None
-    #: Whether the machine itself is made ready for instances: Docker Engine, SSH, updates. One behind SSH always is.
-    harden: bool = False
-    #: Folder for the disks of instances, root's alone; None: their volumes are plain ones, without a limit.
-    volumes: str | None = VOLUMES
-    #: Whether the host gets the firewall of instances, with the proxy and the resolver that their policies need.
-    firewall: bool = False
-    #: By plan: the names that its instances reach under the policy `list`, one that begins with a dot with all below.
-    egress_lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    #: Whom the resolver of instances asks; none: the servers of the names themselves.
-    forwarders: tuple[IPv4Address, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "egress_lists", MappingProxyType(dict(self.egress_lists)))
-        for plan, names in self.egress_lists.items():
-            _match(_PLAN, "egress_lists", plan, "plans' names in lower-case letters, digits and hyphens")
-            if not names:
-                raise SpecError(f"egress_lists.{plan} names nobody; name a domain, or leave the plan out.")
-            for name in names:
-                _match(_DOMAIN, f"egress_lists.{plan}", name, "names such as api.example.org, or .example.org for all")
-        if not self.firewall and self.target is None and (self.egress_lists or self.forwarders):
-            raise SpecError("egress_lists and forwarders need the firewall; set zaki:firewall to true.")
         if self.docker_range is None and self.subnet.prefixlen <= 24:
             object.__setattr__(self, "docker_range", _last_part(self.subnet))
         _match(_NETWORK, "network", self.network, "a network's name in lower-case letters, digits and hyphens")
@@ -311,17 +214,11 @@ class HostSpec:
             raise SpecError(f"docker_range is {self.docker_range}; give a part of the subnet {self.subnet}.")
         if self.gateway in self.docker_range:
             raise SpecError(f"docker_range is {self.docker_range}; it must leave the gateway {self.gateway} out.")
-        _match_folder("volumes", self.volumes)
         if self.host_swap_mib is not None and not 0 <= self.host_swap_mib <= _SWAP_CEILING_MIB:
             raise SpecError(
                 f"host_swap_mib is {self.host_swap_mib}; give a number up to {_SWAP_CEILING_MIB}, "
                 f"0 to leave the machine's swap alone, or {_AUTO}."
             )
-        if self.target is not None:
-            object.__setattr__(self, "harden", True)
-            object.__setattr__(self, "firewall", True)
-            if not self.host_file.startswith("/"):
-                raise SpecError(f"host_file is {self.host_file}; on a host behind SSH give an absolute path.")
 
     @property
     def gateway(self) -> IPv4Address:
@@ -329,83 +226,93 @@ class HostSpec:
         return self.subnet.network_address + 1
 
     @property
-    def proxy_ports(self) -> dict[str, int]:
-        """By plan: the gateway's port at which the proxy lets its instances reach the names of their list."""
-        return {plan: PROXY_PORT + index for index, plan in enumerate(sorted(self.egress_lists))}
-
-    @property
     def docker_part(self) -> IPv4Network:
         """`docker_range` with its default filled in."""
         return self.docker_range or _last_part(self.subnet)
 
     @classmethod
-    def from_config(cls, config: Configuration, image: str | None = None) -> HostSpec:
-        """Read the specification; what has a default may be left out, the image where `image` is one.
+    def from_config(cls, config: Configuration) -> HostSpec:
+        """Read the specification; what has a default may be left out.
 
         Raises:
             SpecError: A value is missing or cannot be used.
         """
-        values = Values(config)
-        target = Target.from_config(config)
+        values = _Values(config)
         return cls(
-            image=values.text("image", image),
-            host_file=values.text("host_file", None if target is None else HOST_FILE),
+            image=values.text("image"),
+            host_file=values.text("host_file"),
             network=values.text("network", "zaki0"),
             bridge=values.text("bridge", "zaki0"),
             subnet=values.network("subnet") or IPv4Network("10.86.0.0/16"),
             docker_range=values.network("docker_range"),
             runtime=values.text("runtime", "runc"),
             host_swap_mib=None if values.text("host_swap_mib", _AUTO) == _AUTO else values.integer("host_swap_mib", 0),
-            target=target,
-            harden=values.boolean("host_harden"),
-            volumes=values.folder("volumes", VOLUMES),
-            firewall=values.boolean("firewall"),
-            egress_lists={plan: tuple(names.split()) for plan, names in values.mapping("egress_lists").items()},
-            forwarders=values.addresses("forwarders"),
         )
 
     def to_config(self) -> dict[str, str]:
         """Every value under its qualified key, for example `zaki:subnet`; `from_config` reads it back."""
-        return (
-            _qualified(
-                image=self.image,
-                host_file=self.host_file,
-                network=self.network,
-                bridge=self.bridge,
-                subnet=str(self.subnet),
-                docker_range=str(self.docker_part),
-                runtime=self.runtime,
-                host_swap_mib=_AUTO if self.host_swap_mib is None else str(self.host_swap_mib),
-                volumes=NONE if self.volumes is None else self.volumes,
-            )
-            | self._firewall_config()
-            | self._machine_config()
-        )
-
-    def _machine_config(self) -> dict[str, str]:
-        if self.target is not None:
-            return self.target.to_config()
-        return {f"{PROJECT}:host_harden": "true"} if self.harden else {}
-
-    def _firewall_config(self) -> dict[str, str]:
-        if not self.firewall:
-            return {}
-        lists = {plan: " ".join(names) for plan, names in self.egress_lists.items()}
         return _qualified(
-            firewall="true",
-            egress_lists=json.dumps(lists, sort_keys=True),
-            forwarders=" ".join(map(str, self.forwarders)),
+            image=self.image,
+            host_file=self.host_file,
+            network=self.network,
+            bridge=self.bridge,
+            subnet=str(self.subnet),
+            docker_range=str(self.docker_part),
+            runtime=self.runtime,
+            host_swap_mib=_AUTO if self.host_swap_mib is None else str(self.host_swap_mib),
         )
+
+
+class _Values:
+    """Looks values up and turns them into their types; every failure is a sentence that names the key."""
+
+    def __init__(self, config: Configuration) -> None:
+        self._config = config
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self._config.get(key)
+        if value is None:
+            value = default
+        if value is None:
+            raise SpecError(f"{PROJECT}:{key} is unset; set it in the stack's configuration.")
+        return value
+
+    def integer(self, key: str, default: int) -> int:
+        text = self.text(key, str(default))
+        if not re.fullmatch(r"\d{1,9}", text):
+            raise SpecError(f"{PROJECT}:{key} is {text!r}; give a whole number.")
+        return int(text)
+
+    def address(self, key: str) -> IPv4Address:
+        text = self.text(key)
+        try:
+            return IPv4Address(text)
+        except ValueError:
+            raise SpecError(f"{PROJECT}:{key} is {text!r}; give an IPv4 address.") from None
+
+    def network(self, key: str) -> IPv4Network | None:
+        text = self._config.get(key)
+        if text is None:
+            return None
+        try:
+            return IPv4Network(text)
+        except ValueError:
+            raise SpecError(f"{PROJECT}:{key} is {text!r}; give an IPv4 network, for example 10.86.0.0/16.") from None
+
+    def mapping(self, key: str) -> dict[str, str]:
+        text = self.text(key, "{}")
+        try:
+            found = json.loads(text)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+            raise SpecError(f'{PROJECT}:{key} is {text!r}; give a JSON object of texts, for example {{"a": "b"}}.')
+        return found
 
 
 def _match(pattern: re.Pattern[str], name: str, value: str, wanted: str) -> None:
     if not pattern.fullmatch(value):
         raise SpecError(f"{name} is {value!r}; give {wanted}.")
-
-
-def _match_folder(name: str, value: str | None) -> None:
-    if value is not None and not is_folder(value):
-        raise SpecError(f"{name} is {value!r}; give an absolute path without `..`, or {NONE}.")
 
 
 def _last_part(subnet: IPv4Network) -> IPv4Network:

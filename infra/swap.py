@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pulumi
 import pulumi_command as command
 
 from infra.spec import HostSpec
-from infra.steps import HostFile, Steps
 
 _SCRIPT = Path(__file__).parents[1] / "scripts" / "swap"
-
-#: Where the script is on a host behind SSH; it keeps a copy of its own for the next boot.
-_THERE = "/usr/local/lib/zaki/bring-swap"
 
 #: The script comes on standard input, so that the stack notices when it changes. Without a size it is a wish: a machine
 #: that lets nobody bring swap still gets the rest of its stack.
@@ -45,24 +40,3 @@ def declare_swap(spec: HostSpec, opts: pulumi.ResourceOptions) -> command.local.
         add_previous_output_in_env=False,
         opts=opts,
     )
-
-
-def declare_swap_there(
-    spec: HostSpec, steps: Steps, parent: pulumi.Resource, depends_on: Sequence[pulumi.Resource]
-) -> list[pulumi.Resource]:
-    """The same on a host behind SSH."""
-    if spec.host_swap_mib == 0:
-        return []
-    size = "" if spec.host_swap_mib is None else f" {spec.host_swap_mib}"
-    # Without a size it is a wish here too.
-    wish = " || true" if spec.host_swap_mib is None else ""
-    return [
-        steps.run(
-            "swap",
-            f"{_THERE} keep{size}{wish}\n",
-            undo=f"if [[ -x {_THERE} ]]; then {_THERE} down; fi\n",
-            files={_THERE: HostFile(_SCRIPT.read_text(), mode=0o755)},
-            parent=parent,
-            depends_on=depends_on,
-        )
-    ]

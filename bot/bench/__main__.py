@@ -99,19 +99,6 @@ def up_scale(
     _run(lambda report, tell: measure(stacks, rounds, report, tell), as_json=as_json)
 
 
-@app.command("skills")
-def skills(
-    as_json: AsJson = False,
-    instances: Annotated[int, typer.Option(min=1, help="How many install the same three skills.")] = 50,
-    recalled: Annotated[int, typer.Option(min=2, help="How many have one that is recalled, all but one asleep.")] = 100,
-    rounds: Annotated[int, typer.Option(min=1, help="How many times somebody new comes, with skills and without.")] = 3,
-) -> None:
-    """What a fleet costs the registry, an install beside one straight from it, what a recall leaves, a first reply."""
-    from bot.bench.skills import measure
-
-    _run(lambda report, tell: measure(instances, recalled, rounds, report, tell), as_json=as_json)
-
-
 @app.command("faults")
 def faults(
     as_json: AsJson = False,
@@ -127,34 +114,6 @@ def faults(
     drawn = seed if seed is not None else secrets.randbelow(1_000_000)
     shape = real_shape(drawn, kills or 10) if real else standin_shape(drawn, kills or 1000)
     _run(lambda report, tell: measure(shape, real=real, report=report, tell=tell), as_json=as_json)
-
-
-@app.command("isolation")
-def isolation(as_json: AsJson = False) -> None:
-    """What a hostile instance tries from inside: how many attempts are made, and how many succeed."""
-    from bot.bench.isolation import measure
-
-    _run(measure, as_json=as_json)
-
-
-@app.command("bare-vm")
-def bare_vm(as_json: AsJson = False) -> None:
-    """From a bare Debian VM (emulated) to one that serves by `zaki host up`, and what the time is spent on."""
-    from bot.bench.bare_vm import measure
-
-    _run(measure, as_json=as_json)
-
-
-@app.command("cuts")
-def cuts(
-    as_json: AsJson = False,
-    cuts: Annotated[int, typer.Option(min=1, help="How often the way in is cut.")] = 20,
-    seed: Annotated[int, typer.Option(help="Chooses the moments.")] = 20261125,
-) -> None:
-    """`zaki host up` of a bare VM, its SSH cut at random moments: who was locked out, and whether the next finishes."""
-    from bot.bench.bare_vm import measure_cuts
-
-    _run(lambda report, tell: measure_cuts(cuts, seed, report, tell), as_json=as_json)
 
 
 def _run(measure: Callable[[Report, Tell], Awaitable[None]], *, as_json: bool) -> None:

@@ -14,7 +14,6 @@ from bot.bench.wake import instance_of, put_to_sleep
 from bot.demo.app import running_demo
 from bot.demo.clean import clean
 from bot.demo.say import say
-from bot.demo.settings import NO_SETS
 from bot.provisioner.containers import Containers
 from bot.provisioner.sleep import AWAKE_BYTES, ContainerMemory, MemoryUse, Room, read_room
 from bot.provisioner.sleep.pressure import reserve
@@ -39,7 +38,7 @@ async def measure(sleepers: int, report: Report, tell: Callable[[str], None]) ->
     uses: list[MemoryUse] = []
     compressed: list[float] = []
     try:
-        async with running_demo(state, 0, tell, pool=0, sets=NO_SETS) as demo, Containers.connect() as containers:
+        async with running_demo(state, 0, tell, pool=0) as demo, Containers.connect() as containers:
             empty = read_room()
             for number in range(1, sleepers + 1):
                 tell(f"sleeper {number} of {sleepers}")

@@ -23,7 +23,6 @@ from bot.bench.fleet import Fleet
 from bot.demo.app import Demo, running_demo
 from bot.demo.clean import clean
 from bot.demo.say import Answer, say
-from bot.demo.settings import NO_SETS
 from bot.nudge import Topic
 from bot.standins.model.app import echo_app
 from bot.standins.serving import running as serving
@@ -77,14 +76,14 @@ async def beside_the_peer(pairs: Pairs, rounds: int, report: Report, tell: Calla
     try:
         # The peer's cells reach the model at this host's address on the demo's bridge.
         async with (
-            running_demo(state, 0, tell, pool=pairs.pool, sets=NO_SETS) as demo,
+            running_demo(state, 0, tell, pool=pairs.pool) as demo,
             serving(echo_app(), str(demo.service.host.gateway)) as model,
         ):
             fleet = Fleet(toolchain, folder / "fleet", toolchain.image_tag, f"{model}/v1")
             for number in range(1, rounds + 1):
                 await pairs.prepare(demo, False)
                 tell(f"round {number} of {rounds}: ours")
-                ours.append(await from_a_stranger(demo))
+                ours.append(await _from_a_stranger(demo))
                 await pairs.prepare(demo, True)
                 tell(f"round {number} of {rounds}: openclaw fleet")
                 created, replied = await _from_the_peer(fleet, f"bench-{number}")
@@ -93,7 +92,7 @@ async def beside_the_peer(pairs: Pairs, rounds: int, report: Report, tell: Calla
     finally:
         await clean(state, tell)
         shutil.rmtree(folder, ignore_errors=True)
-    replies = [reached(answer, Stage.REPLIED) for answer in ours]
+    replies = [_reached(answer, Stage.REPLIED) for answer in ours]
     report(
         Figure(
             pairs.bench,
@@ -109,7 +108,7 @@ async def beside_the_peer(pairs: Pairs, rounds: int, report: Report, tell: Calla
     return creates
 
 
-async def from_a_stranger(demo: Demo) -> Answer:
+async def _from_a_stranger(demo: Demo) -> Answer:
     """A conversation of one message with somebody new, whose instance is gone after it."""
     person = await demo.people.new_user()
     database = demo.service.database
@@ -152,12 +151,12 @@ def _parts(answer: Answer, cuts: dict[str, Stage]) -> dict[str, float]:
     """The way, cut where one part hands over to the next."""
     found, before = {}, 0.0
     for name, stage in cuts.items():
-        at = reached(answer, stage)
+        at = _reached(answer, stage)
         found[name], before = at - before, at
     return found
 
 
-def reached(answer: Answer, stage: Stage) -> float:
+def _reached(answer: Answer, stage: Stage) -> float:
     """Seconds from the message's arrival to the stage."""
     at = answer.seconds(stage)
     if at is None:

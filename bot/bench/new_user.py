@@ -20,7 +20,7 @@ from bot.timeline import Stage
 
 BENCH = "new-user"
 #: Seconds that a member has slept when somebody comes: OpenClaw rests after 60, and mends itself after a gap of 75.
-ASLEEP_FOR = 90.0
+_ASLEEP_FOR = 90.0
 _FULL_WITHIN = 600.0
 _LOOK_EVERY = 1.0
 _CUTS = {
@@ -37,12 +37,12 @@ async def measure(rounds: int, report: Report, tell: Callable[[str], None]) -> N
 
     async def fill(demo: Demo, after_ours: bool) -> None:
         tell("waiting for the pool")
-        await until_full(demo, 0.0 if after_ours else ASLEEP_FOR)
+        await _until_full(demo, 0.0 if after_ours else _ASLEEP_FOR)
 
     await beside_the_peer(Pairs(BENCH, _CUTS, 1, fill), rounds, report, tell)
 
 
-async def until_full(demo: Demo, asleep_for: float) -> None:
+async def _until_full(demo: Demo, asleep_for: float) -> None:
     """Return once the pool's member has slept for so many seconds."""
     query = select(Instance.id).where(
         Instance.user_id.is_(None), Instance.warmed_at.is_not(None), Instance.container == ContainerState.PAUSED

@@ -6,7 +6,6 @@ with the real gateway: its user, its folders, its read-only root.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.util
 import io
@@ -18,8 +17,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from py_compile import PycInvalidationMode
-
-from bot.toolchain import cache_folder
 
 #: Where the packages are in the image, and what is there.
 _HOME = "opt/standin"
@@ -47,17 +44,12 @@ def standin_image(base: str) -> str:
     for name, content in sorted(files.items()):
         digest.update(f"{name} {len(content)}\n".encode() + content)
     tag = f"zaki/standin:{digest.hexdigest()[:16]}"
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "standin.lock").open("w") as lock:
-        # Who comes meanwhile takes what is built now.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        found = _docker("image", "ls", "--quiet", "--no-trunc", tag)
-        if found:
-            return found
-        made = _build(base, tag, files)
-        _remove_older(tag)
-        return made
+    found = _docker("image", "ls", "--quiet", "--no-trunc", tag)
+    if found:
+        return found
+    made = _build(base, tag, files)
+    _remove_older(tag)
+    return made
 
 
 def _build(base: str, tag: str, files: dict[str, bytes]) -> str:

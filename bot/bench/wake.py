@@ -21,7 +21,6 @@ from bot.bench.figures import Figure, Report
 from bot.demo.app import Demo, running_demo
 from bot.demo.clean import clean
 from bot.demo.say import say
-from bot.demo.settings import NO_SETS
 from bot.provisioner.decision import Action, Request
 from bot.provisioner.lease import LeaseHeld
 from bot.provisioner.work import Refused
@@ -52,7 +51,7 @@ async def measure(rounds: int, report: Report, tell: Callable[[str], None]) -> N
     state = folder / "state"
     times = {name: _Times() for name in ("awake", "asleep", "stopped")}
     try:
-        async with running_demo(state, 0, tell, pool=0, sets=NO_SETS) as demo:
+        async with running_demo(state, 0, tell, pool=0) as demo:
             person = await demo.people.new_user()
             await say(demo.people, demo.service.database, person, "Hello!", lambda _steps: None)
             instance_id = await instance_of(demo, person)

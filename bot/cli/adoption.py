@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from bot.cli.output import CliError, ExitCode
 from bot.hostfacts import host_file
-from bot.provisioner import addresses, disks
+from bot.provisioner import addresses
 from bot.provisioner.containers import Observed
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.openclaw import CONFIG_FILE
@@ -48,13 +48,7 @@ async def find(context: ProvisionerContext, instance_id: str) -> Foundling:
     if observed is not None and instance_id not in world.containers:
         raise CliError(f"{instance_id} is on another network than {context.host.network}; it is another host's.")
     if instance_id in world.volumes:
-        volumes = await context.containers.folder_of_disk(instance_id)
-        if volumes is not None:
-            await disks.mount(volumes, instance_id)
         return Foundling(instance_id, observed, None, await _owners(context, instance_id) if observed else None)
-    if context.host.volumes is not None and disks.has_file(context.host.volumes, instance_id):
-        # Its volume was removed, and is made anew around its disk.
-        return Foundling(instance_id, observed, None, None)
     saved = await context.archive.latest(instance_id)
     if saved is None:
         raise CliError(f"There are no files of {instance_id} on this host; `zaki doctor` names what there is.")

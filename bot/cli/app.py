@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bot.cli import backup, demo, doctor_command, env, host, instance, invite, restore, schema, serve, skill, user
+from bot.cli import demo, doctor_command, env, host, instance, invite, serve, user
 from bot.cli.errors import explain
 from bot.cli.output import ExitCode, keep_logs_quiet
 
@@ -42,14 +42,10 @@ app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor_command.doctor)
 app.command("env")(env.env)
-app.command("restore")(restore.restore)
-app.command("schema")(schema.schema)
-app.add_typer(backup.app, name="backup")
 app.add_typer(host.app, name="host")
 app.add_typer(user.app, name="user")
 app.add_typer(instance.app, name="instance")
 app.add_typer(invite.app, name="invite")
-app.add_typer(skill.app, name="skill")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -20,7 +20,6 @@ from bot.cli.output import print_json, stdout
 from bot.toolchain import Toolchain, read_pins
 
 if TYPE_CHECKING:
-    from bot.hostfacts import HostFacts
     from bot.provisioner.leftovers import Found
     from bot.settings import Settings
 
@@ -35,11 +34,6 @@ SLEEPER = GIB
 #: Debian 12's; older ones lack what the Docker plugin asks for.
 LEAST_DOCKER = (20, 10)
 SETUP = "Run scripts/setup."
-STACK = "What the host's stack made"
-#: The host's own program that loads the firewall and looks at it.
-FIREWALL = Path("/usr/local/lib/zaki/firewall")
-#: Where the steps of a host's stack keep what they did.
-STEPS = Path("/var/lib/zaki/steps")
 #: Seconds that a program or the Docker daemon may take to answer.
 PATIENCE = 10.0
 
@@ -76,8 +70,6 @@ class DockerFacts:
     root: Path | None = None
     #: The image of an instance, ``sha256:…``; None where it is missing.
     image: str | None = None
-    #: Whether that image brings the program of OpenClaw's install policy.
-    install_policy: bool = False
 
 
 async def run_checks(settings: Settings | None = None) -> list[Check]:
@@ -92,8 +84,7 @@ async def run_checks(settings: Settings | None = None) -> list[Check]:
     """
     pins = read_pins()
     tools = Toolchain.from_pins(pins)
-    host = _declared(settings) if settings else None
-    image = (settings.image if settings else None) or (host.image if host else None) or tools.image_tag
+    image = (settings.image or _declared_image(settings) if settings else None) or tools.image_tag
     uv, restic, engine, docker = await asyncio.gather(
         _output(_uv(tools, pins), "--version"),
         _output(Path("restic"), "version"),
@@ -108,8 +99,6 @@ async def run_checks(settings: Settings | None = None) -> list[Check]:
         limits_check(docker),
         live_restore_check(docker),
         bridge_check(_number("net/bridge/bridge-nf-call-iptables")),
-        firewall_check(*await _firewall(settings)),
-        *await _stack(),
         engine_check(engine, tools.engine_version),
         program_check("Python language host", tools.pulumi_bin / "pulumi-language-python", ""),
         program_check(
@@ -119,13 +108,11 @@ async def run_checks(settings: Settings | None = None) -> list[Check]:
             "Command plugin", tools.plugin("command", tools.command_plugin_version), tools.command_plugin_version
         ),
         image_check(docker, image),
-        *([install_policy_check(docker)] if docker.image and settings and settings.skills_url else []),
         restic_check(restic),
         inotify_check(_number("fs/inotify/max_user_instances"), int(pins["INOTIFY_INSTANCES"])),
         uid_check(_owner(1000)),
         swap_check(memory.get("SwapTotal", 0), memory.get("MemTotal", 0)),
         memory_check(memory.get("MemAvailable", 0)),
-        *([volumes_check(host.volumes)] if host else []),
         *(disk_check(folder, free) for folder, free in _disks(settings, tools, docker)),
     ]
 
@@ -193,27 +180,6 @@ def bridge_check(value: int | None) -> Check:
     return Check("Traffic between containers", ok, found, cure)
 
 
-def stack_check(drift: Mapping[str, Sequence[str]]) -> Check:
-    """What the host's stack made; `drift` is what is not any more as its steps left it, by the step's name."""
-    if not drift:
-        return Check(STACK, True, "as it was declared")
-    found = "; ".join(f"{step}: {what}" for step, lines in sorted(drift.items()) for what in lines)
-    return Check(STACK, False, found, "Run `zaki host up` where this host is declared, and see who changed it.")
-
-
-def firewall_check(declared: bool, intact: bool | None) -> Check:
-    """The firewall of instances; `intact` None: only root can tell."""
-    name = "Firewall of instances"
-    if not declared:
-        cure = "Set zaki:firewall and run `zaki host up`, or run nothing that trusts the network of this machine."
-        found = "none: instances reach all that this machine reaches"
-        return Check(name, False, found, cure, warning=True)
-    if intact is None:
-        return Check(name, True, "declared; root can tell whether it is loaded")
-    cure = "" if intact else "Run 'systemctl reload zaki-firewall.service' as root, and see who changed it."
-    return Check(name, intact, "loaded" if intact else "changed, or gone", cure)
-
-
 def engine_check(found: str, wanted: str) -> Check:
     """The pinned Pulumi engine; `found` as ``pulumi version`` prints it."""
     ok = found.removeprefix("v") == wanted
@@ -232,14 +198,6 @@ def image_check(docker: DockerFacts, image: str) -> Check:
     if docker.image is None:
         return Check("Image of an instance", False, f"{image} is missing", f"{SETUP} Then `zaki host up`.")
     return Check("Image of an instance", True, f"{image} is {docker.image[:19]}")
-
-
-def install_policy_check(docker: DockerFacts) -> Check:
-    """An image in which OpenClaw asks Zaki before it installs a skill from anywhere."""
-    ok = docker.install_policy
-    found = "in the image" if ok else "not in the image: what an assistant installs from a folder or Git is not vetted"
-    cure = "Run 'scripts/image/build image' as root and `zaki host up`: that image brings it."
-    return Check("Install policy for skills", ok, found, "" if ok else cure, warning=True)
 
 
 def restic_check(found: str) -> Check:
@@ -292,14 +250,6 @@ def disk_check(folder: Path, free: int) -> Check:
     return Check("Disk", ok, f"{_size(free)} free at {folder}", cure, warning=True)
 
 
-def volumes_check(volumes: Path | None) -> Check:
-    """A limit of each instance's volume; `volumes` is the folder of their disks."""
-    if volumes is not None:
-        return Check("Volumes", True, f"limited, in {volumes}")
-    cure = "Name a folder as zaki:volumes in the host's stack and run `zaki host up` as root."
-    return Check("Volumes", False, "without a limit: an instance can fill the host's disk", cure, warning=True)
-
-
 def leftovers_checks(found: Found) -> list[Check]:
     """Nothing that a crash left behind: one check that says so, or one for each thing that is there."""
     checks = [Check("Leftovers", False, thing.what, thing.cure, warning=True) for thing in found.leftovers]
@@ -324,13 +274,13 @@ def _size(count: int) -> str:
     return f"{count / GIB:.1f} GiB"
 
 
-def _declared(settings: Settings) -> HostFacts | None:
-    """What is declared of this host, where it is."""
+def _declared_image(settings: Settings) -> str | None:
+    """The image of new instances, where this host was declared."""
     from bot.hostfacts import HostFacts, host_file
     from bot.settings import SettingsError
 
     try:
-        return HostFacts.read(host_file(settings))
+        return HostFacts.read(host_file(settings)).image
     except SettingsError:
         return None
 
@@ -391,43 +341,8 @@ async def _output(program: Path, argument: str) -> str:
     return output.decode().strip() if process.returncode == 0 else ""
 
 
-async def _firewall(settings: Settings | None) -> tuple[bool, bool | None]:
-    """Whether this host was declared with a firewall, and whether that is loaded as it was."""
-    from bot.hostfacts import HostFacts, host_file
-    from bot.settings import SettingsError
-
-    try:
-        declared = settings is not None and HostFacts.read(host_file(settings)).egress is not None
-    except SettingsError:
-        declared = False
-    if not declared or os.geteuid() != 0:
-        return declared, None
-    process = await asyncio.create_subprocess_exec(FIREWALL, "status", stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
-    try:
-        return True, await asyncio.wait_for(process.wait(), PATIENCE) == 0
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        return True, False
-
-
-async def _stack() -> list[Check]:
-    """What the steps of the host's stack find changed; nothing where there are none, or where only root can tell."""
-    from infra.look import HostTrouble, look
-
-    if os.geteuid() != 0 or _here(str(STEPS)) is None:
-        return []
-    try:
-        state = await asyncio.to_thread(look, None)
-    except HostTrouble as error:
-        return [Check(STACK, False, "nobody can tell", str(error), warning=True)]
-    return [stack_check(state.drift)]
-
-
 async def _docker(image: str) -> DockerFacts:
     import aiodocker
-
-    from bot.provisioner.context import POLICY_LABEL
 
     try:
         async with asyncio.timeout(PATIENCE), aiodocker.Docker() as docker:
@@ -448,7 +363,6 @@ async def _docker(image: str) -> DockerFacts:
         unlimited=tuple(name for name, key in wanted.items() if not info.get(key)),
         root=_here(info.get("DockerRootDir", "")),
         image=about.get("Id"),
-        install_policy=bool(((about.get("Config") or {}).get("Labels") or {}).get(POLICY_LABEL)),
     )
 
 

@@ -21,9 +21,6 @@ def doctor(
         typer.Argument(metavar="u-…", help="With --fix: remove these instances, which belong to nobody known."),
     ] = None,
     fix: Annotated[bool, typer.Option("--fix", help="Repair what is broken, and remove what is nobody's.")] = False,
-    attack: Annotated[
-        bool, typer.Option("--attack", help="Try from a throw-away instance all that a hostile one would.")
-    ] = False,
     as_json: AsJson = False,
     yes: Yes = False,
 ) -> None:
@@ -31,14 +28,8 @@ def doctor(
 
     --fix alone never removes a volume or an archive that the database does
     not know, because after a restored database it may hold somebody's files:
-    that takes the instance's id as well. --attack exits with 3 where an
-    attempt succeeded.
+    that takes the instance's id as well.
     """
-    if attack and (fix or instances):
-        raise CliError("--attack goes alone; run it again without --fix and without instances.", ExitCode.USAGE)
-    if attack:
-        _attack(as_json=as_json)
-        return
     if fix:
         _fix(instances or [], as_json=as_json, yes=yes)
         return
@@ -73,17 +64,6 @@ def _fix(instances: list[str], *, as_json: bool, yes: bool) -> None:
         print_json(rows)
     if any(row["outcome"] == "failed" for row in rows):
         raise typer.Exit(ExitCode.FAILED)
-
-
-def _attack(*, as_json: bool) -> None:
-    async def stopped() -> bool:
-        from bot.cli.attacking import attack
-        from bot.settings import load_settings
-
-        return await attack(load_settings(), as_json=as_json)
-
-    if not asyncio.run(stopped()):
-        raise typer.Exit(ExitCode.REFUSED)
 
 
 async def _look(settings: Settings | None) -> list[Check]:

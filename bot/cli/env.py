@@ -14,22 +14,13 @@ from bot.cli.output import AsJson, print_json
 
 def env(
     make: Annotated[bool, typer.Option("--make", help="Make the host's stack, empty, where it is missing.")] = False,
-    stack: Annotated[
-        str | None, typer.Option(help="Of another host's stack of this checkout: the backend that it is kept in.")
-    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the environment of the host's stack: eval "$(zaki env)" && pulumi preview -s dev"""
 
     async def read() -> dict[str, str]:
-        from bot.settings import load_settings
-
-        if stack is not None:
-            from bot.provisioner.operators import variables_by_hand
-            from bot.toolchain import Toolchain
-
-            return variables_by_hand(Toolchain.from_pins(), load_settings().state, stack)
         from bot.cli.stacks import open_stacks
+        from bot.settings import load_settings
 
         async with open_stacks(load_settings()) as stacks:
             return dict(stacks.host_environment(make=make))

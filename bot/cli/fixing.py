@@ -11,7 +11,6 @@ from bot.hostfacts import HostFacts, host_file
 from bot.provisioner.app import Provisioner
 from bot.provisioner.cleaning import StillNeeded, remove, remove_instance
 from bot.provisioner.containers import ContainerError
-from bot.provisioner.disks import DiskError
 from bot.provisioner.lease import LeaseHeld
 from bot.provisioner.leftovers import Kind, Leftover, find_leftovers
 from bot.provisioner.single import provisioning
@@ -25,7 +24,7 @@ from infra.spec import is_instance_id
 #: What is kept, whatever is asked: only its instance's name removes it, or nothing does.
 _KEPT = (Kind.STRANGER, Kind.LOST)
 #: Why one thing could not be brought in order; the others still are.
-_TROUBLE = (StillNeeded, LeaseHeld, InstanceBroken, ContainerError, DiskError, StackError, OSError)
+_TROUBLE = (StillNeeded, LeaseHeld, InstanceBroken, ContainerError, StackError, OSError)
 
 
 async def fix(settings: Settings, *, yes: bool) -> list[Row]:

@@ -47,14 +47,12 @@ def show(
     """Show one instance: what is done to it and why, or why not, and why it failed if it did."""
 
     async def read() -> Row:
-        from bot.cli.disk import disk_use
         from bot.cli.memory import memory_use
         from bot.cli.records import existing_database, instance_details
 
         async with existing_database() as database, database.read() as session:
             found = await instance_details(session, instance_id)
-        volumes = found.pop("volumes")
-        return {**found, "memory": await memory_use(instance_id), "disk": disk_use(instance_id, volumes)}
+        return {**found, "memory": await memory_use(instance_id)}
 
     details = asyncio.run(read())
     if not env:

@@ -11,10 +11,9 @@ from sqlalchemy import ColumnElement, and_, func, or_, select
 
 from bot.cli.output import CliError, Row, moment
 from bot.settings import Settings, default_state, load_settings
-from bot.skills import locks
 from bot.store import Database, now
 from bot.store.states import derive_state
-from bot.store.tables import Decision, Instance, Invite, Operation, SkillState, TimelineEntry, User, Wish
+from bot.store.tables import Decision, Instance, Invite, Operation, TimelineEntry, User, Wish
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -81,10 +80,7 @@ async def instance_details(session: AsyncSession, instance_id: str) -> Row:
         "next_job_at": moment(instance.next_job_at),
         "next_look_at": moment(instance.next_look_at),
         "archive": instance.archive,
-        "volumes": instance.volumes,
-        "egress": instance.egress,
         "repairs": instance.repairs,
-        "skills": await _skills(session, instance_id),
         "operations": [_operation(operation) for operation in reversed(operations)],
         "decisions": [_decision(decision) for decision in reversed(decisions)],
     }
@@ -177,29 +173,6 @@ def _instance(instance: Instance, user: User | None, operation: Operation | None
         "failure": instance.failure,
         "created_at": moment(instance.created_at),
     }
-
-
-async def _skills(session: AsyncSession, instance_id: str) -> list[Row]:
-    """What it has, or may have, and what is said of what it should have."""
-    found = await session.scalars(select(SkillState).where(SkillState.instance_id == instance_id))
-    states = {(state.owner, state.slug): state for state in found}
-    rows = []
-    for lock in await locks.of_instance(session, instance_id):
-        state = states.pop((lock.owner, lock.slug), None)
-        rows.append(
-            {
-                "skill": f"@{lock.owner}/{lock.slug}",
-                "version": lock.version,
-                "state": "recalled" if lock.remove_since is not None else str(state.state) if state else lock.origin,
-                "offered": state.offered if state is not None else None,
-                "says": state.detail or None if state is not None else None,
-            }
-        )
-    for (owner, slug), state in sorted(states.items()):
-        offered, says = state.offered, state.detail or None
-        name, version = f"@{owner}/{slug}", state.version
-        rows.append({"skill": name, "version": version, "state": str(state.state), "offered": offered, "says": says})
-    return rows
 
 
 def _operation(operation: Operation) -> Row:

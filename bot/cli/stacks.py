@@ -15,7 +15,7 @@ from bot.toolchain import Toolchain
 async def open_stacks(settings: Settings) -> AsyncIterator[StackManager]:
     """The stacks below the settings' state folder."""
     async with Containers.connect() as containers:
-        stacks = StackManager(Toolchain.from_pins(), settings.state, containers, timeout=settings.engine_seconds)
+        stacks = StackManager(Toolchain.from_pins(), settings.state, containers)
         try:
             yield stacks
         finally:

@@ -1,4 +1,4 @@
-"""The demo's life: host stack, simulator, registry of skills, service, and a rest for its instances at the end."""
+"""The demo's life: host stack, simulator, service, and a rest for its instances at the end."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from bot.listeners import listen
 from bot.provisioner.single import provisioning
 from bot.serve import Service
 from bot.settings import Settings
-from bot.standins import serving
-from bot.standins.registry import Registry, registry_app, samples
 from bot.standins.telegram import SimulatorClient, SimulatorConfig, create_app, running
 from bot.store import Database, now
 from bot.store.tables import InboxStatus, InboxUpdate, User, Wanted, Wish
@@ -41,14 +39,12 @@ class Demo:
 
 
 @asynccontextmanager
-async def running_demo(
-    state: Path, port: int, tell: Tell, pool: int | None = None, sets: Path | None = None
-) -> AsyncIterator[Demo]:
+async def running_demo(state: Path, port: int, tell: Tell, pool: int | None = None) -> AsyncIterator[Demo]:
     """A demo during the block, with its state in a folder of its own; its instances are stopped at the end.
 
     `port` is the chat page's, 0 takes :data:`PAGE_PORT` or a free one; `tell` gets a few words at each step; `pool` is
-    how many instances are kept ready for people who are new, and `sets` a file of recommended skills; None: what the
-    operator's settings say. Raises :class:`bot.demo.lock.DemoRunning` where another demo has the folder.
+    how many instances are kept ready for people who are new, None what the operator's settings say. Raises
+    :class:`bot.demo.lock.DemoRunning` where another demo has the folder.
     """
     lock = DemoLock(state)
     with lock.hold():
@@ -61,12 +57,8 @@ async def running_demo(
         tell("starting the simulator and the service")
         token = new_token()
         simulator = create_app(SimulatorConfig(token=token))
-        async with (
-            running(simulator, "127.0.0.1", port) as page,
-            serving.running(registry_app(Registry(samples()))) as registry,
-            SimulatorClient(page) as people,
-        ):
-            settings = demo_settings(state, page, token, host, pool, registry, sets)
+        async with running(simulator, "127.0.0.1", port) as page, SimulatorClient(page) as people:
+            settings = demo_settings(state, page, token, host, pool)
             await _prepare(settings)
             service = Service(settings)
             await service.startup()

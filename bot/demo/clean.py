@@ -9,7 +9,6 @@ from pathlib import Path
 from bot.demo.host import remove_host
 from bot.demo.lock import DemoLock
 from bot.demo.settings import clean_settings
-from bot.provisioner import disks
 from bot.provisioner.single import provisioning
 from bot.store import Database
 
@@ -28,9 +27,6 @@ async def clean(state: Path, tell: Callable[[str], None]) -> None:
                 await database.migrate()
                 async with provisioning(settings, database) as provisioner:
                     await provisioner.remove_all()
-                # Of those that no row knows: what is mounted must not be removed as a folder.
-                for instance_id in disks.ids(state / "volumes"):
-                    await disks.remove(state / "volumes", instance_id)
             finally:
                 await database.close()
         tell("Removing the network.")

@@ -12,10 +12,6 @@ from bot.settings import INSTANCES_PORT, Admission, Settings, default_state, loa
 
 #: A simulator that is gone.
 _NOWHERE = "http://127.0.0.1:9"
-#: Sets of the skills that the stand-in registry has.
-SETS = Path(__file__).parent / "sets.toml"
-#: A file of sets with none.
-NO_SETS = Path(os.devnull)
 
 
 def demo_state() -> Path:
@@ -28,39 +24,22 @@ def clean_settings(state: Path) -> Settings:
     return load_settings(state=state, telegram_token=None, telegram_api=_NOWHERE, public_url=None, database_url=None)
 
 
-def demo_settings(
-    state: Path,
-    telegram_api: str,
-    token: str,
-    host: HostFacts,
-    pool: int | None = None,
-    registry: str | None = None,
-    sets: Path | None = None,
-) -> Settings:
+def demo_settings(state: Path, telegram_api: str, token: str, host: HostFacts, pool: int | None = None) -> Settings:
     """Settings for a service that talks to the simulator; never a real service's token, database or addresses.
 
     `pool`: how many instances are kept ready for people who are new; None: what the operator's settings say.
-    `registry`: where skills come from unless the operator's settings say so; None: where they come from by default.
-    `sets`: which are recommended, whatever the operator's settings say; None: what they say, or the demo's own.
     """
-    own: dict[str, object] = {
+    return load_settings(
         **({} if pool is None else {"pool": pool}),
-        **({} if sets is None else {"skill_sets": sets}),
-        "state": state,
-        "telegram_token": token,
-        "telegram_api": telegram_api,
-        "public_url": None,
-        "database_url": None,
-        "admission": Admission.OPEN,
-        "listen": "127.0.0.1:0",
-        "instances_listen": f"{host.gateway}:{free_port(str(host.gateway), INSTANCES_PORT)}",
-    }
-    settings = load_settings(**own)
-    if registry is None or "skills_url" in settings.model_fields_set:
-        return settings
-    if "skill_sets" not in settings.model_fields_set:
-        own["skill_sets"] = SETS
-    return load_settings(**own, skills_url=registry)
+        state=state,
+        telegram_token=token,
+        telegram_api=telegram_api,
+        public_url=None,
+        database_url=None,
+        admission=Admission.OPEN,
+        listen="127.0.0.1:0",
+        instances_listen=f"{host.gateway}:{free_port(str(host.gateway), INSTANCES_PORT)}",
+    )
 
 
 def demo_database(state: Path) -> str:

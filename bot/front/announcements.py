@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import event, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bot.front import metrics
 from bot.front.callbacks import Press
 from bot.front.context import FrontContext
 from bot.front.inbox import DATABASE_ERRORS, reason
 from bot.front.outbox import Outbox
-from bot.front.skillchat import SkillNews
 from bot.front.talk import Button, Talk, escape
 from bot.nudge import Topic
 from bot.store import now
@@ -46,22 +44,9 @@ _REST = {
 }
 _LATE = "⏰ A job of your assistant runs late: {job}."
 _LATE_JOBS = "⏰ Some jobs of your assistant run late:\n{jobs}"
-_DISK = {
-    "warning": (
-        "💾 Your assistant's storage is {percent} % full{files}. "
-        "Ask it to delete what you do not need any more: once it is full, it can keep nothing new."
-    ),
-    "full": (
-        "💾 Your assistant's storage is full{files}, so it can keep nothing new and may stop answering. "
-        "Ask it to delete what you do not need any more."
-    ),
-}
 _KEPT = "☀️ Your assistant stays awake until {when}."
 
 _NEWS = Announcement.news != News.DELETED
-#: Who may be told something again; a recall waits for them, other news are old by then.
-_AWAY = (UserStatus.SUSPENDED, UserStatus.BLOCKED)
-_WAITS = (Announcement.news == News.SKILL_RECALLED) & User.status.in_(_AWAY)
 
 _SUSPENDED = "Your access is suspended, so your assistant stays stopped."
 _LEAVING = "Your assistant is being deleted."
@@ -76,7 +61,6 @@ class Announcer:
         self._nudge = context.nudge
         self._outbox = outbox
         self._talk = Talk(context, outbox)
-        self._skills = SkillNews(context.settings, context.database, outbox, self._talk)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -92,19 +76,13 @@ class Announcer:
     async def look(self) -> None:
         """Tell what is untold."""
         # What was removed of somebody who leaves is part of their receipt.
-        untold = (
-            select(Announcement.telegram_id)
-            .outerjoin(User, User.telegram_id == Announcement.telegram_id)
-            .where(Announcement.told_at.is_(None), _NEWS, User.id.is_(None) | ~_WAITS)
-        )
+        untold = select(Announcement.telegram_id).where(Announcement.told_at.is_(None), _NEWS)
         async with self._database.read() as session:
             found = dict.fromkeys(await session.scalars(untold.order_by(Announcement.id).limit(_AT_ONCE)))
         for telegram_id in found:
             async with self._database.write() as session:
                 await self._tell(session, telegram_id)
             self._outbox.ring()
-        # After the news, which say more than what is found now.
-        await self._skills.look()
 
     async def _tell(self, session: AsyncSession, telegram_id: int) -> None:
         user = await people.find(session, telegram_id)
@@ -116,19 +94,13 @@ class Announcer:
                 await session.delete(one)
             return
         for one in news:
-            if one.news != News.SKILL_RECALLED or user.status not in _AWAY:
-                one.told_at = now()
-                _count(session, one)
+            one.told_at = now()
         wish = await session.get(Wish, user.id)
         if user.status != UserStatus.ACTIVE or wish is None or wish.wanted == Wanted.ABSENT:
             return
-        await self._skills.tell(session, user, news)
         late = [one.detail for one in news if one.news == News.LATE_JOB]
         if late:
             await self._talk.say(session, telegram_id, _late_text(user, late))
-        disk = [one.detail for one in news if one.news == News.DISK]
-        if disk:
-            await self._talk.say(session, telegram_id, _disk_text(disk[-1]))
         rest = [one.detail for one in news if one.news == News.LONG_SLEEP]
         resting = select(Instance.resting_since).where(Instance.user_id == user.id)
         # Whoever wrote since then has an instance that is up again.
@@ -136,15 +108,6 @@ class Announcer:
             keep = [[Button("Keep it awake", Press(AWAKE))]]
             # Nobody is woken for it.
             await self._talk.say(session, telegram_id, _rest_text(user, rest[-1]), keep, silent=True)
-
-
-def _count(session: AsyncSession, one: Announcement) -> None:
-    """How long a recalled skill was still there; once it is sure that nobody counts it again."""
-    took = one.detail.get("took")
-    if one.news == News.SKILL_RECALLED and isinstance(took, int | float):
-        event.listen(
-            session.sync_session, "after_commit", lambda _: metrics.SKILL_GONE_SECONDS.observe(took), once=True
-        )
 
 
 async def keep_awake(session: AsyncSession, talk: Talk, user: User, message_id: int) -> tuple[str, bool]:
@@ -168,13 +131,6 @@ async def keep_awake(session: AsyncSession, talk: Talk, user: User, message_id: 
 def _rest_text(user: User, detail: dict[str, Any]) -> str:
     when = _moment(user, detail.get("at"))
     return _REST["archived" if detail.get("rest") == "archived" else "stopped"].format(when=f" {when}" if when else "")
-
-
-def _disk_text(detail: dict[str, Any]) -> str:
-    percent = detail.get("percent")
-    full = not isinstance(percent, int) or percent >= 100
-    files = " (it has too many files)" if detail.get("of") == "files" else ""
-    return _DISK["full" if full else "warning"].format(percent=percent, files=files)
 
 
 def _late_text(user: User, details: Sequence[dict[str, Any]]) -> str:

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import func, select
 
 from bot.disk import lack_of_room
-from bot.front import botapi, metrics, models, registration, skills
+from bot.front import botapi, metrics, models, registration
 from bot.front.announcements import Announcer
 from bot.front.connections import BridgeProtocol
 from bot.front.context import FrontContext
@@ -21,7 +21,6 @@ from bot.front.inbox import DATABASE_ERRORS, Inbox, reason
 from bot.front.ingest import webhook_router
 from bot.front.outbox import Outbox
 from bot.front.polling import Poller
-from bot.front.refused import RefusedLine
 from bot.front.router import Router
 from bot.front.telegram import TelegramApi
 from bot.store.tables import ContainerState, Instance
@@ -46,11 +45,9 @@ class Front:
         self.api = TelegramApi(context)
         self.outbox = Outbox(context, self.api)
         self.models = models.ModelsState(context, self.outbox)
-        self.skills = skills.Mirror(context.settings, context.database, context.http)
-        self.router = Router(context, self.outbox, self.skills, lambda: self.models.open, delivery)
+        self.router = Router(context, self.outbox, lambda: self.models.open, delivery)
         self.announcer = Announcer(context, self.outbox)
         self.inbox = Inbox(context, self.router.wake)
-        self.refused = RefusedLine()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         #: Tasks that are failing now, and why.
         self._failing: dict[str, str] = {}
@@ -61,12 +58,10 @@ class Front:
         self._keep("router", self.router.run)
         self._keep("announcements", self.announcer.run)
         self._keep("sweep", self.inbox.sweep)
-        if self.skills.upstream is not None:
-            self._keep("skills", lambda: skills.watch(self.skills))
         if self.context.settings.public_url is None:
             self._keep("polling", Poller(self.api, self.inbox).run)
         else:
-            self._keep("webhook", lambda: registration.keep_webhook(self.context, self.api))
+            self._once("webhook", lambda: registration.register_webhook(self.context, self.api))
         self._once("profile", lambda: registration.describe(self.api))
 
     async def stop(self) -> None:
@@ -78,7 +73,6 @@ class Front:
         await asyncio.gather(*(task for name, task in self._tasks.items() if name != "outbox"), return_exceptions=True)
         await self.router.close()
         await self.models.close()
-        await self.skills.close()
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -131,7 +125,7 @@ class Front:
 def public_app(front: Front) -> FastAPI:
     """What the Internet may reach, behind a TLS proxy: the webhook, and the operator's checks."""
     app = _bare_app(front)
-    app.include_router(webhook_router(front.context, front.inbox, front.refused))
+    app.include_router(webhook_router(front.context, front.inbox))
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -152,19 +146,17 @@ def public_app(front: Front) -> FastAPI:
 
 
 def bridge_app(front: Front) -> FastAPI:
-    """What instances may reach: the multiplexer, the model, skills; they are told apart by address and credential."""
+    """What instances may reach: the multiplexer and the model; they are told apart by address and credential."""
     app = _bare_app(front)
     app.include_router(botapi.router(front.context, front.outbox, front.api))
     app.include_router(models.router(front.context, front.models))
-    app.include_router(skills.router(front.context, front.skills))
     return app
 
 
 def uvicorn_config(app: FastAPI, *, bridge: bool = False) -> uvicorn.Config:
-    """How both apps are served: without access logs, whose paths hold tokens.
+    """How both apps are served: without access logs, whose paths hold tokens, and believing no proxy's headers.
 
-    `bridge`: whoever connects is an instance, whose connections are bounded, and whose headers say nothing of where it
-    calls from. The other side has a TLS proxy before it, on this machine, which says whom it serves.
+    `bridge`: whoever connects is an instance, whose connections are bounded; the other side has a proxy before it.
     """
     return uvicorn.Config(
         app,
@@ -172,9 +164,7 @@ def uvicorn_config(app: FastAPI, *, bridge: bool = False) -> uvicorn.Config:
         ws="none",
         access_log=False,
         log_config=None,
-        proxy_headers=not bridge,
-        # Named, or FORWARDED_ALLOW_IPS in the environment could let anybody speak for others.
-        forwarded_allow_ips=["127.0.0.1", "::1"],
+        proxy_headers=False,
         server_header=False,
         lifespan="off",
         timeout_graceful_shutdown=_GRACE,

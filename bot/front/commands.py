@@ -1,4 +1,4 @@
-"""Zaki's own commands: /start, /help, /status, /skills, /privacy and /delete."""
+"""Zaki's own commands: /start, /help, /status, /privacy and /delete."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from bot.front.menu import COMMANDS
 from bot.front.notices import Notices
 from bot.front.onboarding import Questions
 from bot.front.outbox import Outbox
-from bot.front.skillchat import SkillCounter
 from bot.front.talk import Button, Talk, escape
 from bot.front.updates import Command, Sender
 from bot.store import now
@@ -54,7 +53,6 @@ _PRIVACY = """\
 • Messages on their way: each is kept until your assistant has it, or for a day. \
 Replies are kept until Telegram has them, and for a short while after.
 • When things happened, such as “delivered”, for two weeks; and how much of the AI model you used.
-• Which skills you chose, and that only: suggestions look at what you write only if you switch that on in /skills.
 • In your assistant: your conversations, its memory and its files. It runs separately from everybody else's.
 
 To answer, your assistant sends your conversation to the AI model that the people who run this bot have chosen.
@@ -95,20 +93,13 @@ class Commands:
     """Answers a person's commands in the caller's transaction."""
 
     def __init__(
-        self,
-        context: FrontContext,
-        outbox: Outbox,
-        talk: Talk,
-        questions: Questions,
-        notices: Notices,
-        skills: SkillCounter,
+        self, context: FrontContext, outbox: Outbox, talk: Talk, questions: Questions, notices: Notices
     ) -> None:
         self._settings = context.settings
         self._outbox = outbox
         self._talk = talk
         self._questions = questions
         self._notices = notices
-        self._skills = skills
 
     async def answer(self, session: AsyncSession, sender: Sender, command: Command) -> None:
         """One of :data:`bot.front.menu.COMMANDS`."""
@@ -122,8 +113,6 @@ class Commands:
                 await self._talk.say(session, sender.telegram_id, _PRIVACY)
             case "status":
                 await self._status(session, sender)
-            case "skills":
-                await self._skills.command(session, sender.telegram_id, command.argument)
             case _:
                 await self._ask_to_delete(session, sender)
 

@@ -16,11 +16,10 @@ from bot.front.callbacks import ForgedButton
 from bot.front.commands import DELETE, Commands
 from bot.front.context import FrontContext
 from bot.front.inbox import Pending, settle
-from bot.front.menu import COMMAND_NAMES, SKILL_QUESTION
+from bot.front.menu import COMMAND_NAMES
 from bot.front.notices import Notices
 from bot.front.onboarding import NAME, ZONE, Questions
 from bot.front.outbox import BotCall, Outbox
-from bot.front.skillchat import SKILLS, SkillCounter
 from bot.front.talk import Talk
 from bot.front.updates import answered_question, clean, command_of, sender_of
 from bot.nudge import Topic
@@ -47,15 +46,12 @@ class _Toast:
 class Desk:
     """Answers commands and buttons, and notes who blocked the bot; each in one commit with the update's mark."""
 
-    def __init__(
-        self, context: FrontContext, outbox: Outbox, talk: Talk, notices: Notices, skills: SkillCounter
-    ) -> None:
+    def __init__(self, context: FrontContext, outbox: Outbox, talk: Talk, notices: Notices) -> None:
         self._context = context
         self._outbox = outbox
         self._talk = talk
         self._questions = Questions(talk)
-        self._skills = skills
-        self._commands = Commands(context, outbox, talk, self._questions, notices, skills)
+        self._commands = Commands(context, outbox, talk, self._questions, notices)
         #: Answers to buttons on their way: the event loop itself keeps only weak references.
         self._toasts: set[asyncio.Task[object]] = set()
 
@@ -73,7 +69,6 @@ class Desk:
 
     async def close(self) -> None:
         """Leave what is on its way."""
-        await self._skills.close()
         for task in self._toasts:
             task.cancel()
         await asyncio.gather(*self._toasts, return_exceptions=True)
@@ -97,9 +92,7 @@ class Desk:
             await self._commands.answer(session, sender, command)
             return
         question, user = answered_question(message), await people.find(session, telegram_id)
-        if question == SKILL_QUESTION and user is not None:
-            await self._skills.reply(session, user, clean(message["text"]))
-        elif question is not None and _is_welcome(user):
+        if question is not None and _is_welcome(user):
             await self._questions.reply(session, user, question, clean(message["text"]))
 
     async def _press(self, session: AsyncSession, telegram_id: int, query: dict[str, Any]) -> _Toast:
@@ -118,9 +111,6 @@ class Desk:
         elif press.action == AWAKE:
             text, done = await keep_awake(session, self._talk, user, message_id)
             return _Toast(query_id, text, alert=not done)
-        elif press.action == SKILLS:
-            said = await self._skills.press(session, user, press, message_id)
-            return _Toast(query_id, said or "", alert=said is not None)
         elif press.action in (NAME, ZONE) and _is_welcome(user):
             await self._questions.press(session, user, press, message_id)
         return _Toast(query_id)

@@ -63,19 +63,6 @@ async def identify(
     )
 
 
-async def instance_at(context: FrontContext, request_ip: str) -> str | None:
-    """The id of the instance whose address that is; None: nobody's.
-
-    For what is the same for every instance: an address of the bridge cannot be forged, and needs no credential there.
-    """
-    try:
-        address = str(_unmapped(request_ip))
-    except ValueError:
-        return None
-    async with context.database.read() as session:
-        return await session.scalar(select(Instance.id).where(Instance.address == address))
-
-
 async def _look_up(context: FrontContext, instance_id: str) -> tuple[Instance, int | None] | None:
     query = (
         select(Instance, User.telegram_id)

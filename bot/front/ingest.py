@@ -8,7 +8,6 @@ from bot.credentials import FrontKey, same
 from bot.front import metrics
 from bot.front.context import FrontContext
 from bot.front.inbox import Inbox, InboxUnavailable
-from bot.front.refused import RefusedLine
 from bot.front.updates import NotAnUpdate, read_update
 
 WEBHOOK_PATH = "/telegram/webhook"
@@ -25,7 +24,7 @@ def webhook_secret(key: FrontKey, token: str) -> str:
     return key.sign("telegram-webhook", token)
 
 
-def webhook_router(context: FrontContext, inbox: Inbox, refused: RefusedLine) -> APIRouter:
+def webhook_router(context: FrontContext, inbox: Inbox) -> APIRouter:
     """`POST /telegram/webhook`: one commit, then 200; what is no update of Telegram's leaves no trace but a count."""
     router = APIRouter()
     secret = webhook_secret(context.key, context.settings.require_token())
@@ -33,7 +32,6 @@ def webhook_router(context: FrontContext, inbox: Inbox, refused: RefusedLine) ->
     @router.post(WEBHOOK_PATH, include_in_schema=False)
     async def webhook(request: Request) -> Response:
         if not same(request.headers.get("X-Telegram-Bot-Api-Secret-Token", ""), secret):
-            refused.note(request)
             return _refuse("unauthorized", 401)
         try:
             arrival = read_update(await _body(request))

@@ -7,7 +7,6 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ("start", "What this is, your name and time zone"),
     ("help", "What you can do here"),
     ("status", "How your assistant is doing"),
-    ("skills", "What your assistant can do, and more of it"),
     ("privacy", "What is stored about you"),
     ("delete", "Delete your assistant and your data"),
 )
@@ -19,5 +18,4 @@ CALLBACK_PREFIX = "zk:"
 #: Questions that are answered by a reply to them, word for word as Telegram gives them back.
 NAME_QUESTION = "Reply to this message with the name your assistant should call you."
 ZONE_QUESTION = "Reply to this message with your city or time zone, for example: Berlin, or Europe/Berlin."
-SKILL_QUESTION = "Reply to this message with what the skill should do, for example: say what the weather will be."
-QUESTIONS = frozenset((NAME_QUESTION, ZONE_QUESTION, SKILL_QUESTION))
+QUESTIONS = frozenset((NAME_QUESTION, ZONE_QUESTION))

@@ -51,17 +51,6 @@ MODEL_BREAKER_OPEN = Gauge(
     "zaki_model_breaker_open", "1 while the model's circuit breaker refuses calls.", registry=REGISTRY
 )
 
-#: `status`: the HTTP status that the instance got.
-SKILL_REQUESTS = Counter("zaki_skill_requests", "Requests of instances at /skills.", ["status"], registry=REGISTRY)
-SKILL_DOWNLOADS = Counter("zaki_skill_downloads", "Archives that were asked of the registry.", registry=REGISTRY)
-SKILL_RECALLS = Counter("zaki_skill_recalls", "Skills that were recalled in this process.", registry=REGISTRY)
-SKILL_GONE_SECONDS = Histogram(
-    "zaki_skill_gone_seconds",
-    "Seconds from a skill's recall until a person's instance has it no more, counted when the person is told.",
-    buckets=(0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 7200, 43200, 86400),
-    registry=REGISTRY,
-)
-
 #: `state`: the container's state as last seen.
 INSTANCES = Gauge("zaki_instances", "Instances, by the state of their container.", ["state"], registry=REGISTRY)
 

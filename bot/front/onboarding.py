@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from bot.front.callbacks import Press
 from bot.front.menu import NAME_QUESTION, ZONE_QUESTION
 from bot.front.talk import Button, Buttons, Talk, escape
-from bot.skills import people as skill_people
 from bot.store.tables import Onboarding, User
 from bot.users import people, zones
 
@@ -84,8 +83,6 @@ class Questions:
             await people.renew(session, user)
 
     async def _set_zone(self, session: AsyncSession, user: User, zone: str | None) -> None:
-        if user.onboarding != Onboarding.DONE:
-            await skill_people.offer_after_questions(session, user.telegram_id)
         user.onboarding = Onboarding.DONE
         if zone is not None and zone != user.timezone:
             user.timezone = zone

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,7 +11,7 @@ import structlog
 from bot.front.context import FrontContext
 from bot.front.ingest import WEBHOOK_PATH, webhook_secret
 from bot.front.menu import COMMANDS
-from bot.front.telegram import TelegramApi, TelegramUnavailable, Upload
+from bot.front.telegram import TelegramApi, TelegramUnavailable
 from bot.front.updates import UPDATE_KINDS
 
 _log = structlog.get_logger(__name__)
@@ -21,8 +20,6 @@ _log = structlog.get_logger(__name__)
 _CONNECTIONS = 100
 #: Seconds between two attempts.
 _PAUSE = 5.0
-#: Seconds between two looks at a certificate that somebody else renews; meanwhile Telegram tries again.
-_LOOK_AGAIN = 5.0
 
 _DESCRIPTION = (
     "Write, and you get a private AI assistant of your own: with its own memory, files and skills, "
@@ -47,35 +44,7 @@ _PROFILE: tuple[tuple[str, str | None, str, dict[str, Any]], ...] = (
 )
 
 
-async def keep_webhook(context: FrontContext, api: TelegramApi) -> None:
-    """Have Telegram send updates to `PUBLIC_URL`, and give it each new certificate that no authority signed."""
-    certificate = context.settings.webhook_certificate
-    if certificate is None:
-        await register_webhook(context, api)
-        await asyncio.Event().wait()
-        return
-    given: bytes | None = None
-    trouble: str | None = None
-    while True:
-        present, reason = given, None
-        try:
-            present = certificate.read_bytes()
-        except OSError as error:
-            reason = error.strerror
-        if reason is not None and reason != trouble:
-            _log.error("the webhook's certificate cannot be read", file=str(certificate), reason=reason)
-        trouble = reason
-        if present is not None and present != given:
-            await register_webhook(context, api, _as_upload(certificate, present))
-            given = present
-        await asyncio.sleep(_LOOK_AGAIN)
-
-
-def _as_upload(path: Path, content: bytes) -> Upload:
-    return Upload("certificate", path, path.name, "application/x-pem-file", len(content))
-
-
-async def register_webhook(context: FrontContext, api: TelegramApi, *files: Upload) -> None:
+async def register_webhook(context: FrontContext, api: TelegramApi) -> None:
     """Have Telegram send updates to `PUBLIC_URL`; tried until it works."""
     url = f"{context.settings.public_url}{WEBHOOK_PATH}"
     params = {
@@ -87,7 +56,7 @@ async def register_webhook(context: FrontContext, api: TelegramApi, *files: Uplo
     before = await _present_webhook(api)
     if before and before != url:
         _log.warning("the bot had a webhook elsewhere, which ours replaces", host=urlsplit(before).hostname)
-    await _insist(api, "setWebhook", params, *files)
+    await _insist(api, "setWebhook", params)
     _log.info("Telegram sends updates to the webhook", url=url)
 
 
@@ -122,10 +91,10 @@ async def _present_webhook(api: TelegramApi) -> str:
     return str(result.get("url", "")) if isinstance(result, dict) else ""
 
 
-async def _insist(api: TelegramApi, method: str, params: dict[str, Any], *files: Upload) -> dict[str, Any]:
+async def _insist(api: TelegramApi, method: str, params: dict[str, Any]) -> dict[str, Any]:
     while True:
         try:
-            answer = await api.call(method, params, files)
+            answer = await api.call(method, params)
             if answer["ok"]:
                 return answer
             reason = str(answer.get("description"))

@@ -26,10 +26,6 @@ from bot.front.handovers import Handover, record
 from bot.front.inbox import DATABASE_ERRORS, IS_PENDING, Pending, reason, settle
 from bot.front.notices import QUIET, Notice, Notices, due, next_change
 from bot.front.outbox import Outbox
-from bot.front.skillchat import Interests, SkillCounter
-from bot.front.skillchat.catalogue import Catalogue
-from bot.front.skillchat.sets import Sets
-from bot.front.skills import Mirror
 from bot.front.talk import Talk
 from bot.front.typing_sign import TypingSign
 from bot.front.updates import Sender, sender_of
@@ -104,7 +100,6 @@ class Router:
         self,
         context: FrontContext,
         outbox: Outbox,
-        mirror: Mirror,
         model_down: Callable[[], bool] = lambda: False,
         delivery: Delivery | None = None,
         grace: float = _GRACE,
@@ -119,9 +114,7 @@ class Router:
         self._delivery = delivery or Delivery(context.key)
         self._talk = Talk(context, outbox)
         self._notices = Notices(self._talk)
-        self._interests = Interests(context.database, Sets(context.settings.skill_sets))
-        skills = SkillCounter(context, outbox, self._talk, Catalogue(mirror), self._interests)
-        self._desk = Desk(context, outbox, self._talk, self._notices, skills)
+        self._desk = Desk(context, outbox, self._talk, self._notices)
         self._typing = TypingSign(outbox)
         self._clock = ClockWatch(context.database)
         self._grace = grace
@@ -151,7 +144,6 @@ class Router:
                 group.create_task(self._watch_instances())
                 group.create_task(self._typing.run())
                 group.create_task(self._clock.run())
-                group.create_task(self._interests.run())
         finally:
             await self._stop_lanes()
 
@@ -417,7 +409,6 @@ class Router:
 
     async def _delivered(self, view: View, user: User, row: Pending) -> None:
         fenced = await self._records.add(Handover(row, user))
-        self._interests.delivered(view.telegram_id, row.body)
         metrics.DELIVERED.inc()
         metrics.DELIVERY_SECONDS.observe(max(0.0, now() - row.received_at))
         if fenced:

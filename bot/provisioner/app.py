@@ -20,9 +20,6 @@ from bot.provisioner.archive import Archive
 from bot.provisioner.containers import Containers
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Action, Request
-from bot.provisioner.egress import EgressSets, EgressUnavailable, allowed
-from bot.provisioner.engine import end_what_engines_left
-from bot.provisioner.fullness import Fullness
 from bot.provisioner.health import Health
 from bot.provisioner.lease import LeaseHeld, is_live, new_owner, release_dead
 from bot.provisioner.operations import close_dead
@@ -33,9 +30,8 @@ from bot.provisioner.stacks import StackManager
 from bot.provisioner.waking import BACK_OFF
 from bot.provisioner.work import InstanceBroken, InstanceStumbled, Refused
 from bot.settings import Settings
-from bot.skills.sets import load as load_sets
 from bot.store import Database, now
-from bot.store.tables import WAIT, ContainerState, Instance, SkillLock, SkillWish, User, Wanted, Wish
+from bot.store.tables import WAIT, ContainerState, Instance, User, Wanted, Wish
 from bot.timeline import Stage, note
 from bot.toolchain import Toolchain
 from infra.spec import InstanceSpec
@@ -57,10 +53,6 @@ _UNATTENDED = 300.0
 #: Seconds for which one that would not sleep is not asked again.
 _SPARED_FOR = 60.0
 _RETRY_AFTER = 5.0
-#: Seconds that a wish about a skill may be older than the commit in which it is seen, and for which nobody may have
-#: looked before a start: what is older is found when its instance is looked at anyway.
-_OVERLAP = 3.0
-_AWAY = 900.0
 _RETRY_AT_MOST = 60.0
 #: Seconds between starts of a loop that fails at once; what Docker's return brings is seen within them.
 _PAUSE_AT_MOST = 15.0
@@ -83,8 +75,6 @@ class Provisioner:
         #: Those of them that nobody waits for.
         self._background: set[str] = set()
         self._failures: dict[str, int] = {}
-        #: Unix time up to which the wishes about skills were looked at.
-        self._skills_seen = now() - _AWAY
         #: Until when, by the event loop's clock, one that would not sleep is not asked again while memory is short.
         self._spared: dict[str, float] = {}
         #: When, by the event loop's clock, one may be tried again whose last try failed.
@@ -99,7 +89,7 @@ class Provisioner:
         """Open what single commands need, without the main loops; close it with :meth:`stop`."""
         keys = self._settings.state / "keys"
         containers = await self._exit.enter_async_context(Containers.connect())
-        stacks = StackManager(self._toolchain, self._settings.state, containers, timeout=self._settings.engine_seconds)
+        stacks = StackManager(self._toolchain, self._settings.state, containers)
         self._exit.push_async_callback(stacks.close)
         self.context = ProvisionerContext(
             settings=self._settings,
@@ -112,8 +102,6 @@ class Provisioner:
             stacks=stacks,
             archive=Archive(self._settings.state, ArchiveKey(load_key(keys / "archive.key")), containers),
             http=await self._exit.enter_async_context(httpx.AsyncClient(trust_env=False)),
-            egress=EgressSets(self._host.egress),
-            sets=load_sets(self._settings.skill_sets),
         )
         self.health = Health(self.context, self._begin)
         admission = WakeAdmission(self._count_awake, self._free_memory, self._note_wait)
@@ -131,13 +119,11 @@ class Provisioner:
         await release_dead(self._database)
         await close_dead(self._database)
         self._loops = [
-            asyncio.create_task(end_what_engines_left(self._settings.state), name="engines"),
             asyncio.create_task(self._follow_wishes(), name="wishes"),
             asyncio.create_task(self._forever(self._watch_deaths), name="deaths"),
             asyncio.create_task(self._forever(self._resync_regularly), name="resync"),
             asyncio.create_task(self._forever(self._relieve_regularly), name="memory"),
             asyncio.create_task(self._forever(self.health.run), name="health"),
-            asyncio.create_task(self._forever(Fullness(self.context).run), name="disks"),
             asyncio.create_task(self._forever(self.pool.run), name="pool"),
         ]
 
@@ -190,7 +176,7 @@ class Provisioner:
             try:
                 if self._database.trouble.reason is None:
                     await self._claim_new()
-                    for instance_id in [*await self._recalled(), *await self._asked(), *await self._skills_asked()]:
+                    for instance_id in await self._asked():
                         self._begin(instance_id)
                     for instance_id in await self._due():
                         self._begin_in_background(instance_id)
@@ -254,33 +240,6 @@ class Provisioner:
             found = list(await session.scalars(query))
         at = asyncio.get_running_loop().time()
         return [instance_id for instance_id in found if self._not_before.get(instance_id, 0.0) <= at]
-
-    async def _recalled(self) -> list[str]:
-        """Instances that must lose a skill: those that run, and those at rest that have a container to lose it from.
-
-        At rest, archived ones and those that failed lose it as they wake.
-        """
-        alive = Instance.container.in_((ContainerState.RUNNING, ContainerState.PAUSED))
-        at_rest = and_(
-            Instance.container != ContainerState.NONE, Instance.archive.is_(None), Instance.failure.is_(None)
-        )
-        query = (
-            select(Instance.id)
-            .join(SkillLock, SkillLock.instance_id == Instance.id)
-            .where(SkillLock.remove_since.is_not(None), or_(alive, at_rest))
-            .distinct()
-        )
-        async with self._database.read() as session:
-            found = list(await session.scalars(query))
-        at = asyncio.get_running_loop().time()
-        return [instance_id for instance_id in found if self._not_before.get(instance_id, 0.0) <= at]
-
-    async def _skills_asked(self) -> list[str]:
-        """Instances whose people have wished something of a skill since the last look."""
-        since, self._skills_seen = self._skills_seen, now() - _OVERLAP
-        query = select(Instance.id).join(SkillWish, SkillWish.user_id == Instance.user_id)
-        async with self._database.read() as session:
-            return list(await session.scalars(query.where(SkillWish.asked_at > since).distinct()))
 
     async def _due(self) -> list[str]:
         """The next few that it is time to look at, those whose people wrote last first."""
@@ -392,7 +351,6 @@ class Provisioner:
         """Compare every row with the world, and look at those that differ."""
         await close_dead(self._database)
         await clock.set_right(self._database)
-        await self._refill()
         query = select(
             Instance.id,
             Instance.container,
@@ -438,14 +396,6 @@ class Provisioner:
                     await session.execute(update(Instance).where(as_seen).values(**changes))
         self._nudge.ring(Topic.WISHES)
         self._nudge.ring(Topic.INSTANCES)
-
-    async def _refill(self) -> None:
-        """Bring the firewall's sets to what the database says; what else there is to do does not wait for it."""
-        sets = self.context.egress
-        try:
-            await sets.refill(await allowed(self._database, self._settings, sets))
-        except EgressUnavailable as error:
-            _log.error("instances are not let out by their policies", reason=str(error))
 
     async def _relieve_regularly(self) -> None:
         """Put the longest idle to sleep while the machine is short of memory."""

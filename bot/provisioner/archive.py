@@ -8,7 +8,6 @@ to prune or half an archive beside a whole one; and deleting a person is removin
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
 import re
@@ -84,27 +83,12 @@ class Archive:
         The container and the volume stay; once this has returned they may go. An older archive stays beside the new
         one until the next. Raises :class:`ArchiveError`, after which nothing of the attempt is left.
         """
-        return await self._make(instance_id, self._containers.export(instance_id), check=True)
-
-    async def bring(self, instance_id: str, files: AsyncGenerator[bytes, None], sha256: str) -> Saved:
-        """Archive what a backup has of an instance, in place of its volume; once that is done, it is not done again.
-
-        `sha256`: of `files`. Raises :class:`ArchiveError`, after which nothing of the attempt is left.
-        """
-        whole = await asyncio.to_thread(_whole_ones, self._of(instance_id))
-        if whole and whole[-1][1].sha256 == sha256:
-            snapshot, about = whole[-1]
-            return Saved(snapshot, about.bytes, about.files)
-        return await self._make(instance_id, _expected(files, sha256), check=False)
-
-    async def _make(self, instance_id: str, files: AsyncGenerator[bytes, None], *, check: bool) -> Saved:
-        """An archive of a tar; with `check` it must hold all that the volume does."""
         folder = self._of(instance_id)
         async with self._one_at_a_time:
             draft = folder / f".draft-{secrets.token_hex(4)}"
             try:
                 await asyncio.to_thread(_prepare, folder, draft)
-                saved, about = await self._fill(instance_id, draft, files, check=check)
+                saved, about = await self._fill(instance_id, draft)
                 await asyncio.to_thread(_publish, draft, folder / saved.snapshot, about)
             except (ResticError, ContainerError) as error:
                 raise ArchiveError(f"{instance_id} cannot be archived: {error}") from None
@@ -153,23 +137,17 @@ class Archive:
 
     async def check(self, instance_id: str, snapshot: str) -> Saved:
         """Read all of an archive; raises :class:`ArchiveError` where it is not what was saved."""
-        async with aclosing(self.read(instance_id, snapshot)) as pieces:
-            async for _ in pieces:
-                pass
-        _, about = self._open(instance_id, snapshot)
-        return Saved(snapshot, about.bytes, about.files)
-
-    async def read(self, instance_id: str, snapshot: str) -> AsyncGenerator[bytes, None]:
-        """The tar in an archive; raises :class:`ArchiveError` in place of ending where it is not what was saved."""
         restic, about = self._open(instance_id, snapshot)
+        tar = TarStream()
         try:
-            async with aclosing(_whole(restic.read(snapshot, nice=True), TarStream(), about)) as pieces:
-                async for piece in pieces:
-                    yield piece
+            async with aclosing(_whole(restic.read(snapshot, nice=True), tar, about)) as pieces:
+                async for _ in pieces:
+                    pass
         except ResticError as error:
             raise ArchiveError(f"The archive of {instance_id} cannot be read: {error}") from None
         except TarBroken as error:
             raise _damaged(instance_id, snapshot, error) from None
+        return Saved(snapshot, about.bytes, about.files)
 
     async def latest(self, instance_id: str) -> Saved | None:
         """The newest whole archive of an instance, None where it has none."""
@@ -201,12 +179,11 @@ class Archive:
 
         return await asyncio.to_thread(look)
 
-    async def _fill(
-        self, instance_id: str, draft: Path, files: AsyncGenerator[bytes, None], *, check: bool
-    ) -> tuple[Saved, _About]:
+    async def _fill(self, instance_id: str, draft: Path) -> tuple[Saved, _About]:
         restic = Restic(draft / "repository", self._key.derive(instance_id))
         await restic.make()
         tar = TarStream()
+        files = self._containers.export(instance_id)
         snapshot = await restic.keep(_bounded(tar.watch(files), tar, instance_id, draft))
         tar.end()
         about = _About(tar.bytes, tar.entries, tar.sha256, time.time())
@@ -214,7 +191,7 @@ class Archive:
             async for _ in pieces:
                 pass
         # Docker leaves a file out that it cannot read, and says so in its log alone.
-        if check and not await self._containers.has_entries(instance_id, tar.entries):
+        if not await self._containers.has_entries(instance_id, tar.entries):
             raise ArchiveError(
                 f"{instance_id} cannot be archived: Docker left out some of its files; "
                 "look at Docker's log and at the disk of its volumes."
@@ -266,17 +243,6 @@ async def _whole(pieces: AsyncGenerator[bytes, None], tar: TarStream, about: _Ab
             yield piece
     if tar.sha256 != about.sha256:
         raise TarBroken("the checksum is another one")
-
-
-async def _expected(pieces: AsyncGenerator[bytes, None], sha256: str) -> AsyncGenerator[bytes, None]:
-    """Pass pieces on; raises :class:`ArchiveError` in place of ending where they have another checksum."""
-    found = hashlib.sha256()
-    async with aclosing(pieces):
-        async for piece in pieces:
-            found.update(piece)
-            yield piece
-    if found.hexdigest() != sha256:
-        raise ArchiveError("What came out of the backup is not what went in; take an older backup.")
 
 
 def _damaged(instance_id: str, snapshot: str, error: TarBroken) -> ArchiveError:

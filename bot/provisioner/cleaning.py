@@ -6,12 +6,12 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bot.hostfacts import host_file
-from bot.provisioner import addresses, disks
+from bot.provisioner import addresses
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.leftovers import Kind, Leftover
 from bot.provisioner.operations import close_dead
 from bot.store import now
-from bot.store.tables import Address, Decision, Instance, Operation, SkillLock, SkillState
+from bot.store.tables import Address, Decision, Instance, Operation
 
 
 class StillNeeded(Exception):
@@ -68,7 +68,6 @@ async def remove_instance(context: ProvisionerContext, instance_id: str) -> None
     await context.containers.remove_helper(instance_id)
     await context.stacks.destroy(instance_id)
     await context.containers.remove_orphan(instance_id)
-    await context.remove_disk(instance_id, None)
     await context.archive.forget(instance_id)
     async with context.database.write() as session:
         await addresses.release(session, instance_id)
@@ -76,9 +75,7 @@ async def remove_instance(context: ProvisionerContext, instance_id: str) -> None
 
 
 async def _keep_files(context: ProvisionerContext, instance_id: str) -> None:
-    volumes = context.host.volumes
-    has_disk = volumes is not None and disks.has_file(volumes, instance_id)
-    if has_disk or await context.containers.has_volume(instance_id) or instance_id in await context.archive.ids():
+    if await context.containers.has_volume(instance_id) or instance_id in await context.archive.ids():
         raise StillNeeded(
             f"{instance_id} has files after all; `zaki doctor --fix {instance_id}` removes them with all the rest."
         )
@@ -86,5 +83,5 @@ async def _keep_files(context: ProvisionerContext, instance_id: str) -> None:
 
 async def _forget(session: AsyncSession, instance_id: str) -> None:
     """Remove what the database holds of an instance that has no row."""
-    for table in (Operation, Decision, SkillLock, SkillState):
+    for table in (Operation, Decision):
         await session.execute(delete(table).where(table.instance_id == instance_id))

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
 import json
-import os
-import signal
 import tarfile
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import aiodocker
@@ -25,7 +21,6 @@ from bot.provisioner.openclaw import HOME
 from bot.provisioner.shape import Shape
 from bot.provisioner.trouble import in_plain_words
 from bot.store.tables import ContainerState
-from infra.disk import folder_of
 from infra.spec import HOST_LABEL, INSTANCE_LABEL, NETWORK_LABEL
 
 HELPER_LABEL = "zaki.helper"
@@ -37,19 +32,6 @@ _READ_LIMIT = 64 * 1024
 _STALLED = 120.0
 #: Where a volume is in the container through which it is filled.
 _FILL_AT = "/node"
-#: Removes each of its words, whatever modes there are above and below, and says whether all of them are gone.
-_REMOVE = """\
-home=$1; shift
-for path; do
-  at=$home below=${path#"$home"/}
-  while chmod u+rwx "$at" 2>/dev/null; [ "$below" != "${below#*/}" ]; do at=$at/${below%%/*} below=${below#*/}; done
-  chmod -R u+rwX "$path" 2>/dev/null
-  rm -rf -- "$path"
-done
-for path; do if [ -e "$path" ] || [ -h "$path" ]; then exit 3; fi; done
-"""
-#: Paths that one command removes.
-_AT_ONCE = 250
 #: Seconds that a gateway gets to end by itself; it may drain a turn.
 STOP_GRACE = 20
 
@@ -89,16 +71,6 @@ class Process:
     container: str
     #: Its number where the daemon runs.
     pid: int
-
-
-@dataclass(frozen=True)
-class Executed:
-    """How a command in a running container ended."""
-
-    #: 124: it took too long and was ended.
-    code: int
-    #: The last that it printed, errors too: at most 64 KiB, in whatever words the instance likes.
-    output: str
 
 
 @dataclass(frozen=True)
@@ -273,87 +245,6 @@ class Containers:
             if error.status not in (404, 409):
                 raise _refused(f"end {instance_id}", error) from None
 
-    async def end_frozen(self, instance_id: str) -> None:
-        """End one without its running once more, also where it is paused; a stopped or missing container is fine.
-
-        Docker lets a paused container go on only after its first process was killed; the others are killed before,
-        where this machine lets us.
-        """
-        try:
-            process = await self.process(instance_id)
-            if process is None:
-                return
-            await asyncio.to_thread(_kill_all, process)
-            await self._docker.containers.container(instance_id).kill()
-        except DockerError as error:
-            if error.status not in (404, 409):
-                raise _refused(f"end {instance_id}", error) from None
-
-    async def execute(
-        self, instance_id: str, command: Sequence[str], environment: Mapping[str, str], within: float
-    ) -> Executed:
-        """Run a command of the image's in the running container, as the gateway's user; `within` seconds at most.
-
-        Raises :class:`ContainerError` where it cannot be run.
-        """
-        # A command that Docker started can be ended only by what runs beside it.
-        bounded = ["/usr/bin/timeout", "--kill-after=5", f"{within:.0f}", *command]
-        printed = b""
-        try:
-            container = self._docker.containers.container(instance_id)
-            run = await container.exec(
-                bounded,
-                stdin=False,
-                user=f"{_UID}:{_UID}",
-                environment=dict(environment),
-                workdir=HOME,
-            )
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(within + 15.0), run.start(detach=False) as stream:
-                    while (message := await stream.read_out()) is not None:
-                        printed = (printed + message.data)[-_READ_LIMIT:]
-            found = await run.inspect()
-        except DockerError as error:
-            raise _refused(f"run a command in {instance_id}", error) from None
-        except aiohttp.ClientError:
-            raise ContainerError(f"Docker broke off while a command ran in {instance_id}; try again.") from None
-        code = found.get("ExitCode")
-        return Executed(124 if found.get("Running") or code is None else int(code), printed.decode("utf-8", "replace"))
-
-    async def read_folder(self, instance_id: str, path: str) -> AsyncGenerator[bytes, None]:
-        """A folder below the home folder as a tar whose only top folder is that one; nothing where there is none.
-
-        Unlike :meth:`export` also of a container that runs, whose files may change meanwhile.
-        """
-        try:
-            async with self._docker._query(
-                f"containers/{instance_id}/archive",
-                method="GET",
-                params={"path": f"{HOME}/{path}"},
-                timeout=aiohttp.ClientTimeout(sock_read=_STALLED),
-            ) as response:
-                try:
-                    async for piece in response.content.iter_any():
-                        yield piece
-                finally:
-                    response.close()
-        except DockerError as error:
-            if error.status == 404:
-                return
-            raise _refused(f"read {path} of {instance_id}", error) from None
-        except (aiohttp.ClientError, TimeoutError):
-            raise ContainerError(f"Docker broke off while it read {path} of {instance_id}; try again.") from None
-
-    async def remove_paths(self, instance_id: str, paths: Sequence[str]) -> None:
-        """Remove what is at paths below the home folder of a stopped instance; raises where something stays."""
-        await self._require_still(instance_id)
-        # There is a limit to what one command may be told.
-        for first in range(0, len(paths), _AT_ONCE):
-            some = [f"{HOME}/{path}" for path in paths[first : first + _AT_ONCE]]
-            code = await self._run_helper(instance_id, ["/bin/sh", "-c", _REMOVE, "sh", HOME, *some])
-            if code != 0:
-                raise ContainerError(f"Files of {instance_id} cannot be removed: the helper ended with {code}.")
-
     async def put_files(self, instance_id: str, files: list[FileInVolume]) -> None:
         """Write files into the volume through the archive API, all owned by the gateway's user, mode 0600."""
         try:
@@ -430,15 +321,13 @@ class Containers:
             raise ContainerError(f"The files of {instance_id} cannot be counted: the helper ended with {code}.")
         return code == 0
 
-    async def export(self, instance_id: str, *, frozen: bool = False) -> AsyncGenerator[bytes, None]:
+    async def export(self, instance_id: str) -> AsyncGenerator[bytes, None]:
         """Everything in the volume of a container that does not run, as a tar whose only top folder is `node`.
-
-        `frozen`: one that is paused will do, where what is found may be as a power cut would leave it.
 
         Sockets are left out, and what Docker cannot read; holes in files are filled. As long as it lasts, Docker
         answers nothing else about this container.
         """
-        await self._require_still(instance_id, frozen=frozen)
+        await self._require_still(instance_id)
         try:
             async with self._docker._query(
                 f"containers/{instance_id}/archive",
@@ -521,13 +410,12 @@ class Containers:
         if code != 0:
             raise ContainerError(f"The volume of {instance_id} cannot be written; look at the disk it is on.")
 
-    async def _require_still(self, instance_id: str, *, frozen: bool = False) -> Observed:
+    async def _require_still(self, instance_id: str) -> Observed:
         """The instance's container; raises :class:`ContainerError` where it is missing or runs."""
         observed = await self.observe(instance_id)
         if observed is None:
             raise ContainerError(f"The container {instance_id} is missing; run `zaki instance up {instance_id}`.")
-        still = (ContainerState.CREATED, ContainerState.EXITED, *((ContainerState.PAUSED,) if frozen else ()))
-        if observed.state not in still:
+        if observed.state not in (ContainerState.CREATED, ContainerState.EXITED):
             raise ContainerError(f"{instance_id} runs; stop it before its volume is touched.")
         return observed
 
@@ -644,24 +532,15 @@ class Containers:
 
     async def has_volume(self, instance_id: str) -> bool:
         """Whether the instance's files are there; raises :class:`ContainerError` where the volume is a stranger's."""
-        return await self._volume(instance_id) is not None
-
-    async def folder_of_disk(self, instance_id: str) -> str | None:
-        """The folder with the disk that the instance's volume binds; None: there is no volume, or it is a plain one."""
-        found = await self._volume(instance_id)
-        return folder_of(found.get("Options") or {}, instance_id) if found is not None else None
-
-    async def _volume(self, instance_id: str) -> dict[str, Any] | None:
-        """What the daemon knows of the instance's volume, None where there is none."""
         try:
-            found = dict(await (await self._docker.volumes.get(instance_id)).show())
+            found = await (await self._docker.volumes.get(instance_id)).show()
         except DockerError as error:
             if error.status == 404:
-                return None
+                return False
             raise _refused(f"inspect the volume {instance_id}", error) from None
         if (found.get("Labels") or {}).get(INSTANCE_LABEL) != instance_id:
             raise ContainerError(f"The volume {instance_id} is not Zaki's; remove or rename it.")
-        return found
+        return True
 
     async def has_image(self, image: str) -> bool:
         """Whether the daemon has the image, so that a container can be made of it."""
@@ -708,18 +587,6 @@ class Containers:
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
-
-
-def _kill_all(process: Process) -> None:
-    """SIGKILL to all that is in a container's process namespace: whoever is frozen dies before it runs again."""
-    proc = Path("/proc")
-    with contextlib.suppress(OSError):
-        space = (proc / str(process.pid) / "ns" / "pid").readlink()
-        for entry in proc.iterdir():
-            if entry.name.isdigit():
-                with contextlib.suppress(OSError):
-                    if (entry / "ns" / "pid").readlink() == space:
-                        os.kill(int(entry.name), signal.SIGKILL)
 
 
 def _archive(files: list[FileInVolume]) -> bytes:

@@ -50,8 +50,6 @@ class Action(StrEnum):
     WARM = "warm"  #: make a member of the pool, up to its first turn
     RESTART = "restart"
     DELETE = "delete"
-    SKILLS = "skills"  #: install, update or remove skills in it
-    RECALL = "recall"  #: end it and take recalled skills from it
 
 
 @dataclass(frozen=True)
@@ -95,11 +93,6 @@ class Facts:
     #: Probes in a row that it left unanswered.
     missed: int = 0
     request: Request | None = None
-    #: It has, or may have, a skill that was recalled.
-    recalled: bool = False
-    #: There is something to do about its skills, and for somebody who waits for it.
-    skills: bool = False
-    skills_urgent: bool = False
 
     @property
     def up(self) -> bool:
@@ -130,13 +123,9 @@ def decide(facts: Facts) -> Decision:
         return Decision(Action.DELETE, facts.request.reason)
     if facts.wish is None:
         return _member(facts)
-    if facts.wish.wanted == Wanted.ABSENT:
-        return Decision(Action.DELETE, "Its person's data is being deleted.")
-    # What is archived loses it as it wakes, unless the database is older than what there is.
-    alive = facts.container in (ContainerState.RUNNING, ContainerState.PAUSED)
-    if facts.recalled and (alive or (facts.container is not ContainerState.NONE and facts.instance.archive is None)):
-        return Decision(Action.RECALL, "A skill that it has was recalled.", force=True)
     match facts.wish.wanted:
+        case Wanted.ABSENT:
+            return Decision(Action.DELETE, "Its person's data is being deleted.")
         case Wanted.STOPPED:
             return _unwanted(facts)
     return _needed(facts, facts.wish) or (_awake(facts) if facts.up else _resting(facts))
@@ -147,8 +136,6 @@ def _member(facts: Facts) -> Decision:
     instance = facts.instance
     if instance.failure is not None:
         return Decision(Action.DELETE, instance.failure)
-    if facts.recalled:
-        return Decision(Action.DELETE, "A skill that it has was recalled.")
     if instance.warmed_at is None:
         return Decision(Action.WARM, "The pool needs one more that is ready for somebody new.")
     if facts.container is ContainerState.PAUSED:
@@ -186,8 +173,6 @@ def _needed(facts: Facts, wish: Wish) -> Decision | None:
         return None
     if facts.pending:
         return Decision(Action.WAKE, "A message waits for it.")
-    if facts.skills_urgent:
-        return Decision(Action.WAKE, "Its person wants a skill installed or removed.")
     if facts.awake_until is not None and instance.resting_since is None:
         # One that was put to sleep all the same, because others needed the memory, waits for a message.
         return Decision(Action.WAKE, f"Its person asked that it stays awake until {_clock(facts.awake_until)}.")
@@ -210,12 +195,6 @@ def _awake(facts: Facts) -> Decision:
     active = _active(facts)
     # Nobody wrote to it before it woke, so it woke for a job, or because it was awake before a crash.
     idle = plan.idle if _past(facts.last_word, now) > ready_at - plan.idle else min(plan.idle, UNASKED_IDLE)
-    if facts.skills_urgent and not facts.pending:
-        return Decision(Action.SKILLS, "Its person wants a skill installed or removed.")
-    # What nobody waits for comes when it has nothing to do, and before it sleeps.
-    asked = facts.request is not None and facts.request.action is Action.SLEEP
-    if facts.skills and not facts.pending and not asked and now >= active + min(MEND_IDLE, idle):
-        return Decision(Action.SKILLS, "There are skills to bring in line.")
     if facts.request is not None and facts.request.action is Action.SLEEP:
         if facts.pending:
             return _nothing(facts, "A message waits for it, so it stays awake.")
@@ -226,8 +205,7 @@ def _awake(facts: Facts) -> Decision:
     if facts.pending:
         return _nothing(facts, "A message is on its way to it.", now + LOOK_PENDING)
     if now < sleeps_at:
-        early = facts.drift is not None or facts.skills
-        looks = [sleeps_at, active + MEND_IDLE] if early else [sleeps_at]
+        looks = [sleeps_at] if facts.drift is None else [sleeps_at, active + MEND_IDLE]
         return _nothing(facts, f"It is awake, and sleeps at {_clock(sleeps_at)} unless something comes.", *looks)
     if now >= word + max(plan.awake, plan.idle):
         return _rest(facts, f"Its person has been silent for {_span(now - word)}, however busy it is.", force=True)

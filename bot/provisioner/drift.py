@@ -8,6 +8,7 @@ from bot.provisioner.containers import Observed
 from bot.provisioner.shape import Shape
 from bot.store.tables import ContainerState
 from infra.spec import (
+    ENVIRONMENT,
     HOME,
     INSTANCE_LABEL,
     PIDS_LABEL,
@@ -47,11 +48,8 @@ def _identity(shape: Shape, spec: InstanceSpec, *, live: bool) -> Iterator[str]:
     if shape.user != USER:
         yield f"It runs as the user {shape.user or 'root'}, not {USER}."
     # No hand changes it, a newer program does; and that is no reason to cut anybody off.
-    if not live and (lost := sorted(set(spec.environment) - shape.environment)):
+    if not live and (lost := sorted(set(ENVIRONMENT) - shape.environment)):
         yield f"Its environment lacks {lost[0].partition('=')[0]}."
-    # The firewall lets it reach its own list's proxy alone, so with another one it reaches nothing.
-    if live and spec.proxy is not None and f"HTTP_PROXY=http://{spec.proxy}" not in shape.environment:
-        yield f"It was told of another proxy than {spec.proxy}."
     if (wanted := {("volume", spec.id, HOME)}) != shape.mounts:
         other = sorted(shape.mounts ^ wanted)[0]
         yield f"The {other[0]} {other[1]} is {'' if other in shape.mounts else 'not '}mounted at {other[2]}."

@@ -12,8 +12,6 @@ _COLOUR = re.compile(r"<\{%.*?%\}>|\x1b\[[0-9;]*m")
 _SECRET = re.compile(
     r"(?<!\d)\d{6,12}:[A-Za-z0-9_-]{20,}|(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{16,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
 )
-#: How the Command plugin begins: the whole script, all on one line. What the script said comes after it.
-_RAN = re.compile(r': running ".*":?$')
 _SAID = {
     "create": "creating",
     "update": "updating",
@@ -45,21 +43,13 @@ class EngineWatch:
     @property
     def errors(self) -> tuple[str, ...]:
         """What went wrong, the first cause first, one line each."""
-        return tuple(line for message in self._errors for line in _cause_first(_clean(message)))
+        return tuple(line for message in self._errors for line in _clean(message))
 
 
 def error_lines(text: str) -> tuple[str, ...]:
     """The lines that the engine printed as errors, without colours and secrets."""
     found = (line.removeprefix("stderr: ") for line in _clean(text))
     return tuple(line.removeprefix("error: ") for line in found if line.startswith("error: "))
-
-
-def _cause_first(lines: list[str]) -> list[str]:
-    """Of a script's failure: its last words first, and not the script."""
-    if not lines or not _RAN.search(lines[0]):
-        return lines
-    said = lines[1:]
-    return [said[-1], *said[:-1]] if said else [_RAN.sub(" in a script that said nothing", lines[0])]
 
 
 def _clean(text: str) -> list[str]:

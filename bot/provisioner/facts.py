@@ -7,19 +7,16 @@ from dataclasses import dataclass
 from sqlalchemy import func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bot.provisioner import jobs, skills
+from bot.provisioner import jobs
 from bot.provisioner.containers import Observed
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Facts, Request
 from bot.provisioner.drift import drift
-from bot.provisioner.skills import Step
 from bot.provisioner.work import Work
-from bot.skills import locks, recalls
 from bot.store import now
 from bot.store.tables import ContainerState, InboxUpdate, Instance, Recipient, Usage, User, Wish
 from bot.users import people
 
-_ALIVE = (ContainerState.RUNNING, ContainerState.PAUSED)
 _PENDING = InboxUpdate.status == literal_column("'pending'")
 
 
@@ -30,8 +27,6 @@ class Sight:
     work: Work
     observed: Observed | None
     facts: Facts
-    #: What there is to do about its skills.
-    skills: list[Step]
 
 
 async def look(
@@ -52,10 +47,6 @@ async def look(
         if row is None:
             return None
         instance, user, wish = row
-        recalled = bool(await locks.to_remove(session, instance_id))
-        doubtful = skills.is_strange(instance) and bool(await recalls.of_versions(session))
-        plan = context.sets.of_plan(wish.plan if wish is not None else instance.plan)
-        todo = await skills.steps(session, instance, plan) if context.skills_url is not None else []
         turn = await session.scalar(select(func.max(Usage.at)).where(Usage.instance_id == instance_id))
         pending = user is not None and await is_pending(session, user.telegram_id)
     observed = await context.containers.observe(instance_id)
@@ -76,12 +67,8 @@ async def look(
         drift=drift(observed, context.spec(instance)) if observed and instance.declared_hash else None,
         missed=missed,
         request=request,
-        # One that does not run is looked through as it starts.
-        recalled=recalled or (doubtful and container in _ALIVE),
-        skills=bool(todo),
-        skills_urgent=any(step.urgent for step in todo),
     )
-    return Sight(work, observed, facts, todo)
+    return Sight(work, observed, facts)
 
 
 async def is_pending(session: AsyncSession, telegram_id: int) -> bool:

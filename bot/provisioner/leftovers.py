@@ -14,7 +14,6 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from bot.hostfacts import HostFacts, host_file
-from bot.provisioner import disks
 from bot.provisioner.containers import Belongings, ContainerError, Containers
 from bot.provisioner.lease import is_live
 from bot.provisioner.stackfolder import StackCorrupt, StackFolder
@@ -79,8 +78,6 @@ class _Row:
     leaving: bool
     at_work: bool
     archived: bool
-    #: Folder with its disk; None: it has none.
-    volumes: str | None
 
 
 @dataclass
@@ -102,9 +99,6 @@ class _There:
 
     stacks: dict[str, StackFolder]
     archives: set[str]
-    #: Instances of which there is a disk in the host's folder, and those whose disk has its file.
-    disks: set[str]
-    files: set[str]
     #: None: Docker could not be asked.
     docker: Belongings | None
 
@@ -112,8 +106,8 @@ class _There:
     def with_files(self) -> set[str]:
         """Instances that may have files here; without Docker's word, any."""
         if self.docker is None:
-            return self.stacks.keys() | self.archives | self.files
-        return self.archives | self.files | self.docker.volumes
+            return self.stacks.keys() | self.archives
+        return self.archives | self.docker.volumes
 
 
 async def find_leftovers(settings: Settings) -> Found:
@@ -135,18 +129,15 @@ async def _look(settings: Settings) -> Found:
     unseen = []
     known: _Known | None = None
     world: Belongings | None = None
-    volumes: Path | None = None
     try:
         async with asyncio.timeout(_PATIENCE):
             known = await _read(settings)
     except (SQLAlchemyError, OSError, TimeoutError):
         unseen.append("the database does not answer")
     try:
-        file = host_file(settings)
-        host = HostFacts.read(file)
-        volumes = host.volumes
         async with asyncio.timeout(_PATIENCE), Containers.connect() as containers:
-            world = await containers.belongings(host.network, str(file))
+            file = host_file(settings)
+            world = await containers.belongings(HostFacts.read(file).network, str(file))
     except SettingsError:
         unseen.append("this host is not declared")
     # aiodocker raises ValueError where it finds no socket at all.
@@ -156,11 +147,8 @@ async def _look(settings: Settings) -> Found:
     if known is not None:
         names = await asyncio.to_thread(_names, settings.state / "stacks")
         stacks = {name: StackFolder(settings.state / "stacks" / name, name) for name in names}
-        archives = await asyncio.to_thread(_names, settings.state / "archives")
-        on_disks = await asyncio.to_thread(disks.ids, volumes) if volumes is not None else set()
-        files = {name for name in on_disks if volumes is not None and disks.has_file(volumes, name)}
-        there = _There(stacks, archives, on_disks, files, world)
-        found += [*_strangers(known, there), *_of_stacks(known, there), *_of_database(known), *_of_disks(known)]
+        there = _There(stacks, await asyncio.to_thread(_names, settings.state / "archives"), world)
+        found += [*_strangers(known, there), *_of_stacks(known, there), *_of_database(known)]
         found += await asyncio.to_thread(lambda: list(_of_spool(known, settings.state / "spool")))
         if world is not None:
             found += _of_docker(known, there, world)
@@ -184,13 +172,12 @@ async def _read(settings: Settings) -> _Known:
                     Instance.lease_owner,
                     Instance.lease_until,
                     Instance.archive,
-                    Instance.volumes,
                     Wish.wanted,
                 ).outerjoin(Wish, Wish.user_id == Instance.user_id)
             )
-            for instance_id, declared, owner, until, archive, volumes, wanted in rows:
+            for instance_id, declared, owner, until, archive, wanted in rows:
                 known.rows[instance_id] = _Row(
-                    declared is not None, wanted == Wanted.ABSENT, is_live(owner, until), archive is not None, volumes
+                    declared is not None, wanted == Wanted.ABSENT, is_live(owner, until), archive is not None
                 )
             given = select(Address.address, Address.instance_id).where(Address.instance_id.is_not(None))
             known.addresses = {address: str(holder) for address, holder in await session.execute(given)}
@@ -220,8 +207,6 @@ def _strangers(known: _Known, there: _There) -> Iterator[Leftover]:
         found.append((instance_id, f"the stack {folder.path} belongs to no instance"))
     for instance_id in there.archives:
         found.append((instance_id, f"the archive of {instance_id} belongs to no instance"))
-    for instance_id in there.disks:
-        found.append((instance_id, f"the disk of {instance_id} belongs to no instance"))
     if docker is not None:
         found += [(name, f"the container {name} belongs to no instance") for name in docker.containers]
         found += [(name, f"the volume {name} belongs to no instance") for name in docker.volumes]
@@ -273,19 +258,6 @@ def _of_database(known: _Known) -> Iterator[Leftover]:
             yield Leftover(what, _FIX, Kind.ADDRESS, address)
 
 
-def _of_disks(known: _Known) -> Iterator[Leftover]:
-    for instance_id, row in known.rows.items():
-        if row.volumes is None or row.archived or row.leaving or row.at_work or not row.declared:
-            continue
-        if not disks.has_file(row.volumes, instance_id):
-            yield Leftover(
-                f"the disk of {instance_id} is gone",
-                f"Put {row.volumes}/{instance_id}.img back from your backup before its person writes again.",
-                Kind.LOST,
-                instance_id,
-            )
-
-
 def _of_spool(known: _Known, spool: Path) -> Iterator[Leftover]:
     quiet_since = time.time() - _QUIET
     for path in spool.iterdir() if spool.is_dir() else ():
@@ -297,7 +269,7 @@ def _of_spool(known: _Known, spool: Path) -> Iterator[Leftover]:
 
 
 def _of_docker(known: _Known, there: _There, world: Belongings) -> Iterator[Leftover]:
-    ours = known.rows.keys() | there.stacks.keys() | there.archives | there.disks | world.containers | world.volumes
+    ours = known.rows.keys() | there.stacks.keys() | there.archives | world.containers | world.volumes
     for instance_id in world.helpers & ours:
         row = known.rows.get(instance_id)
         if row is None or not row.at_work:

@@ -50,12 +50,6 @@ class GatewayConfig:
     gateway_token: str
     #: Base URL of the front's bridge side as the instance reaches it, without a trailing slash.
     front_url: str
-    #: Whether the instance reaches the internet through a proxy, if at all.
-    proxied: bool = False
-    #: The mirror of skills as the instance reaches it; None: it has none.
-    skills_url: str | None = None
-    #: The executable in its image that asks the mirror before anything is installed; None: it carries none.
-    install_policy: str | None = None
 
 
 def render_config(config: GatewayConfig) -> dict[str, Any]:
@@ -69,11 +63,7 @@ def render_config(config: GatewayConfig) -> dict[str, Any]:
     }
     if config.owner.timezone is not None:
         defaults["userTimezone"] = config.owner.timezone
-    # It asks its own resolver before it fetches a page, unless it trusts that the proxy does.
-    fetch = {"tools": {"web": {"fetch": {"useTrustedEnvProxy": True}}}} if config.proxied else {}
     return {
-        **fetch,
-        **_install_policy(config),
         "gateway": {
             "mode": "local",
             "bind": "lan",
@@ -123,15 +113,6 @@ def render_config(config: GatewayConfig) -> dict[str, Any]:
             }
         },
     }
-
-
-def _install_policy(config: GatewayConfig) -> dict[str, Any]:
-    """OpenClaw asks the executable before it installs a skill or plugin from anywhere, and fails closed."""
-    if config.skills_url is None or config.install_policy is None:
-        return {}
-    environment = {"ZAKI_SKILLS": config.skills_url}
-    program = {"source": "exec", "command": config.install_policy, "env": environment}
-    return {"security": {"installPolicy": {"enabled": True, "exec": program}}}
 
 
 def render_user_file(owner: Owner, existing: str | None) -> str:

@@ -6,9 +6,8 @@ Every step looks at the world first, so the whole may be killed anywhere and run
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
 
 import structlog
 from sqlalchemy import update
@@ -16,26 +15,22 @@ from sqlalchemy import update
 from bot.nudge import Topic
 from bot.provisioner import decisions, facts, pool
 from bot.provisioner.archive import ArchiveError, ArchiveTooLarge
-from bot.provisioner.backup.manifest import Held
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Action, Decision, Request, decide
 from bot.provisioner.facts import Sight
 from bot.provisioner.lease import lease
 from bot.provisioner.resting import Resting
-from bot.provisioner.skills import Installing, Recalling
 from bot.provisioner.sleep import NotWanted, WakeAdmission, can_hold, read_room
 from bot.provisioner.sleep.freezer import PausingFreezer
 from bot.provisioner.waking import Waking
 from bot.provisioner.work import InstanceBroken, Refused, Work
 from bot.store import now
 from bot.store.tables import WAIT, ContainerState, Instance, OperationKind
-from infra.configuration import SpecError
+from infra.spec import SpecError
 
 __all__ = ["InstanceBroken", "Reconciler", "Refused"]
 
 _log = structlog.get_logger(__name__)
-
-Result = TypeVar("Result")
 
 #: Actions in a row after which one that still finds something to do is left alone for a while.
 _STEPS = 6
@@ -65,9 +60,7 @@ class Reconciler:
         self._owner = owner
         self._missed = missed
         self._freezer = PausingFreezer(context.containers)
-        self._recalling = Recalling(context)
-        self._installing = Installing(context)
-        self._waking = Waking(context, self._freezer, admission, slots, self._recalling)
+        self._waking = Waking(context, self._freezer, admission, slots)
         self._resting = Resting(context, self._freezer)
 
     async def reconcile(self, instance_id: str, request: Request | None = None) -> None:
@@ -121,29 +114,6 @@ class Reconciler:
         async with self._database.write() as session:
             await session.execute(update(Instance).where(Instance.id == instance_id).values(next_look_at=now()))
         self._context.nudge.ring(Topic.WISHES)
-
-    async def read_still(
-        self, instance_id: str, read: Callable[[Sight, Held], Awaitable[Result]], *, force: bool
-    ) -> Result | None:
-        """What `read` makes of the instance's files while nothing changes them; None where there is no instance.
-
-        One that is up is frozen for that. Raises :class:`Refused` where it is busy, unless `force`, and as
-        :meth:`reconcile`.
-        """
-        async with lease(self._database, instance_id, self._owner):
-            sight = await facts.look(self._context, instance_id)
-            if sight is None:
-                return None
-            if sight.facts.up:
-                decision = Decision(Action.SLEEP, "Its files are being copied.", force=force)
-
-                async def read_frozen(held: Held) -> Result:
-                    return await read(sight, held)
-
-                return await self._resting.hold_for(sight.work, decision, read_frozen, self._waking.go_on)
-            if sight.facts.container is ContainerState.RUNNING:
-                raise Refused("It is being started.")
-            return await read(sight, Held.AT_REST)
 
     async def give_back(self, instance_id: str) -> None:
         """Free the memory of one that is asleep."""
@@ -204,7 +174,6 @@ class Reconciler:
                         await self._resting.hold(work, decision)
                     await self._waking.wake(work, decision, observed)
                     if decision.action is Action.WARM:
-                        await self._bring_skills(sight)
                         await self._warm(work)
                 case Action.SLEEP:
                     await self._resting.sleep(work, decision, asked=asked)
@@ -222,10 +191,6 @@ class Reconciler:
                     await self._resting.archive(work, observed)
                 case Action.DELETE:
                     await self._resting.delete(work)
-                case Action.SKILLS:
-                    await self._bring_skills(sight)
-                case Action.RECALL:
-                    await self._recalling.carry_out(work, observed)
         except Refused as refused:
             if asked:
                 raise
@@ -253,11 +218,6 @@ class Reconciler:
             await session.execute(
                 update(Instance).where(Instance.id == instance_id).values(next_look_at=now() + seconds)
             )
-
-    async def _bring_skills(self, sight: Sight) -> None:
-        if sight.skills:
-            async with sight.work.operation(OperationKind.UPDATE):
-                await self._installing.carry_out(sight.work, sight.skills)
 
     async def _warm(self, work: Work) -> None:
         """Give a member of the pool its first turn, so that its person's own is not the slow one."""

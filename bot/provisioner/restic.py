@@ -9,8 +9,8 @@ import re
 import shutil
 from asyncio import StreamReader, StreamWriter
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import cast
 
@@ -68,11 +68,32 @@ class Restic:
                 yield piece
             await run.end()
 
-    def _running(
+    @asynccontextmanager
+    async def _running(
         self, *arguments: str, stdin: int = DEVNULL, stdout: int = DEVNULL, nice: bool = False
-    ) -> AbstractAsyncContextManager[Run]:
-        environment = self._environment()
-        return running(*arguments, environment=environment, stdin=stdin, stdout=stdout, nice=nice, explain=_trouble)
+    ) -> AsyncIterator[_Run]:
+        program = shutil.which("restic")
+        if program is None:
+            raise ResticError("restic is missing; run scripts/setup, which installs it.")
+        # Should we be killed, it would find its input ended, and keep that as if it were whole.
+        command = ["setpriv", "--pdeathsig", "KILL", *(["nice", "-n", "19"] if nice else []), program]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(*command, "--quiet", "--no-cache", *arguments),
+                stdin=stdin,
+                stdout=stdout,
+                stderr=PIPE,
+                env=self._environment(),
+            )
+        except OSError as error:
+            raise ResticError(f"restic cannot be started ({error.strerror}); run scripts/setup.") from None
+        run = _Run(process)
+        try:
+            yield run
+        except TimeoutError:
+            raise ResticError(f"restic did not move on in {self._repository}; look at the disk it is on.") from None
+        finally:
+            await run.kill()
 
     def _environment(self) -> dict[str, str]:
         return {
@@ -84,49 +105,11 @@ class Restic:
         }
 
 
-@asynccontextmanager
-async def running(
-    *arguments: str,
-    environment: Mapping[str, str],
-    explain: Callable[[str, int], ResticError],
-    stdin: int = DEVNULL,
-    stdout: int = DEVNULL,
-    nice: bool = False,
-    folder: Path | None = None,
-) -> AsyncIterator[Run]:
-    """restic at work during the block, in `folder`; `explain`: what its complaint and exit code mean."""
-    program = shutil.which("restic")
-    if program is None:
-        raise ResticError("restic is missing; run scripts/setup, which installs it.")
-    # Should we be killed, it would find its input ended, and keep that as if it were whole.
-    command = ["setpriv", "--pdeathsig", "KILL", *(["nice", "-n", "19"] if nice else []), program]
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *(*command, "--quiet", "--no-cache", *arguments),
-            stdin=stdin,
-            stdout=stdout,
-            stderr=PIPE,
-            env=environment,
-            cwd=folder,
-        )
-    except OSError as error:
-        raise ResticError(f"restic cannot be started ({error.strerror}); run scripts/setup.") from None
-    run = Run(process, explain)
-    try:
-        yield run
-    except TimeoutError:
-        where = environment["RESTIC_REPOSITORY"]
-        raise ResticError(f"restic did not move on in {where}; look at the disk it is on.") from None
-    finally:
-        await run.kill()
-
-
-class Run:
+class _Run:
     """restic at work."""
 
-    def __init__(self, process: Process, explain: Callable[[str, int], ResticError]) -> None:
+    def __init__(self, process: Process) -> None:
         self._process = process
-        self._explain = explain
         # Never None: it was asked for. Read all along, since restic would wait for that.
         self._said = asyncio.create_task(_tail(cast(StreamReader, process.stderr)))
 
@@ -140,18 +123,18 @@ class Run:
         """Say that nothing more comes."""
         cast(StreamWriter, self._process.stdin).close()
 
-    async def read(self, within: float | None = _STALLED) -> bytes:
-        """What it gives next, within so many seconds; nothing where it has ended."""
-        async with asyncio.timeout(within):
+    async def read(self) -> bytes:
+        """What it gives next; nothing where it has ended."""
+        async with asyncio.timeout(_STALLED):
             return await cast(StreamReader, self._process.stdout).read(_PIECE)
 
-    async def end(self, within: float | None = _DEADLINE, *, fine: Collection[int] = (0,)) -> None:
-        """Wait for its end; raises :class:`ResticError` with what it said last, where its exit code is not `fine`."""
-        async with asyncio.timeout(within):
+    async def end(self) -> None:
+        """Wait for its end; raises :class:`ResticError` with what it said last, where it failed."""
+        async with asyncio.timeout(_DEADLINE):
             code = await self._process.wait()
             said = await self._said
-        if code not in fine:
-            raise self._explain(said.decode("utf-8", "replace"), code)
+        if code != 0:
+            raise ResticError(sentence(said.decode("utf-8", "replace"), code))
 
     async def kill(self) -> None:
         """End it at once, if it has not ended."""
@@ -171,10 +154,6 @@ async def _tail(stream: StreamReader) -> bytes:
     while piece := await stream.read(_TAIL):
         said = (said + piece)[-_TAIL:]
     return said
-
-
-def _trouble(said: str, code: int) -> ResticError:
-    return ResticError(sentence(said, code))
 
 
 def sentence(said: str, code: int) -> str:

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Mapping
-from ipaddress import IPv4Address
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import structlog
 from sqlalchemy import delete, func, select
 
 from bot.nudge import Topic
-from bot.provisioner import addresses, disks, jobs
-from bot.provisioner.backup.manifest import Held
+from bot.provisioner import addresses, jobs
 from bot.provisioner.containers import Observed
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Decision
-from bot.provisioner.egress import EgressUnavailable
 from bot.provisioner.facts import is_pending
 from bot.provisioner.gateway import GatewayError
-from bot.provisioner.lease import LEASE
 from bot.provisioner.operations import Recorder
 from bot.provisioner.sleep.freezer import Freezer
 from bot.provisioner.waking import suspension_request
 from bot.provisioner.work import Refused, Unclear, Work
-from bot.skills import locks
 from bot.store import now
 from bot.store.tables import (
     Announcement,
@@ -34,7 +28,6 @@ from bot.store.tables import (
     News,
     Operation,
     OperationKind,
-    SkillState,
     Wanted,
     Wish,
 )
@@ -45,11 +38,6 @@ from bot.timeline import Stage
 from bot.users import receipts
 
 _log = structlog.get_logger(__name__)
-
-#: Seconds for which one that is up may be frozen so that its files can be read; people's messages wait meanwhile.
-HOLD_FOR = 120.0
-
-Result = TypeVar("Result")
 
 _UP = (ContainerState.RUNNING, ContainerState.PAUSED)
 
@@ -87,31 +75,6 @@ class Resting:
         """See to it that the gateway has nothing to do before it is started anew; raises :class:`Refused`."""
         async with work.operation(OperationKind.RESTART) as record:
             await self._fence(work, decision, record)
-
-    async def hold_for(
-        self,
-        work: Work,
-        decision: Decision,
-        read: Callable[[Held], Awaitable[Result]],
-        go_on: Callable[[Work, Recorder], Awaitable[None]],
-    ) -> Result:
-        """Have `read` read the volume of one that is up while it is frozen, for :data:`HOLD_FOR` seconds at most.
-
-        `go_on` brings it up again, whatever came. Raises :class:`Refused` where it is busy, or a message came.
-        """
-        instance = work.instance
-        async with work.operation(OperationKind.SLEEP) as record:
-            # Whoever kills us leaves it frozen: the service finds it then.
-            await work.save(next_look_at=now() + LEASE + HOLD_FOR)
-            await self._fence(work, decision, record)
-            try:
-                await self._freezer.freeze(instance.id)
-                async with asyncio.timeout(HOLD_FOR):
-                    return await read(Held.STILL if instance.suspension_id is not None else Held.BUSY)
-            except TimeoutError:
-                raise Refused(f"Its files could not be read within {HOLD_FOR:.0f} seconds.") from None
-            finally:
-                await go_on(work, record)
 
     async def _fence(self, work: Work, decision: Decision, record: Recorder, *, patient: bool = False) -> None:
         """Keep everything from the gateway and have it hold still; raises :class:`Refused`, after which it goes on."""
@@ -225,8 +188,6 @@ class Resting:
         instance = work.instance
         async with work.operation(OperationKind.ARCHIVE) as record:
             await self._containers.stop(instance.id)
-            if observed is not None:
-                await self._context.mount_disk(instance)
             # One that is gone, or whose restore was cut off, has nothing that the archive has not.
             restored = instance.archive is None or await self._context.archive.is_restored(instance.id)
             if observed is not None and restored:
@@ -241,10 +202,7 @@ class Resting:
                     container=ContainerState.EXITED,
                 )
             await self._context.stacks.destroy(instance.id)
-            await self._context.remove_disk(instance.id, instance.volumes)
-            await work.save(
-                container=ContainerState.NONE, declared_hash=None, config_hash=None, volumes=None, disk_told=None
-            )
+            await work.save(container=ContainerState.NONE, declared_hash=None, config_hash=None)
 
     async def delete(self, work: Work) -> None:
         """Remove all that there is of it, its row last, and tell its person what went."""
@@ -256,18 +214,12 @@ class Resting:
             await self._containers.remove_helper(instance.id)
             await self._context.stacks.destroy(instance.id)
             await self._containers.remove_orphan(instance.id)
-            await self._context.remove_disk(instance.id, instance.volumes)
             await self._context.archive.forget(instance.id)
-            if instance.address is not None:
-                # Where it fails the next look at the whole world does it, long before anybody gets the address.
-                with contextlib.suppress(EgressUnavailable):
-                    await self._context.egress.admit(IPv4Address(instance.address), None)
             await record.stage(Stage.DELETED, container=ContainerState.NONE)
         async with self._context.database.write() as session:
             await addresses.release(session, instance.id)
-            for table in (Operation, DecisionRow, SkillState):
+            for table in (Operation, DecisionRow):
                 await session.execute(delete(table).where(table.instance_id == instance.id))
-            await locks.forget(session, instance.id)
             await session.execute(delete(Instance).where(Instance.id == instance.id))
             if work.user is not None:
                 await receipts.add(session, work.user.telegram_id, removed)
@@ -281,8 +233,6 @@ class Resting:
             found.append(f"the container {instance.id} and what it had in memory")
         if await self._containers.has_volume(instance.id):
             found.append(f"the volume {instance.id} with its memory, conversations and files")
-        elif instance.volumes is not None and disks.has_file(instance.volumes, instance.id):
-            found.append(f"the disk {instance.id} with its memory, conversations and files")
         if instance.declared_hash is not None:
             found.append("its stack, with the folder of its state")
         if instance.id in await self._context.archive.ids():

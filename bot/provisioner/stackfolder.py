@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +17,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 import infra.program
-from bot.provisioner.engine import end_session
-from infra.configuration import PROJECT
+from infra.spec import PROJECT
 
 _CONTAINER = "docker:index/container:Container"
 _NETWORK = "docker:index/network:Network"
@@ -49,7 +49,9 @@ class EngineLock:
         """End what a killed engine has left running: its plugins notice that it is gone only after minutes."""
         if self.host != socket.gethostname() or self.pid <= 1 or Path(f"/proc/{self.pid}").exists():
             return
-        end_session(self.pid)
+        # The engine led a group of its own, and a group's number is nobody else's while it has members.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
 
 
 @dataclass(frozen=True, slots=True)

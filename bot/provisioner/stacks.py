@@ -26,7 +26,6 @@ from pulumi.automation._stack import StackInitMode
 from pulumi.automation.errors import CommandError, ConcurrentUpdateError, StackAlreadyExistsError
 
 from bot.credentials import load_key, read_key
-from bot.provisioner import disks
 from bot.provisioner.engine import EngineCommand, EngineDied, EngineStopped, EngineTimedOut
 from bot.provisioner.enginewatch import EngineWatch, error_lines
 from bot.provisioner.stackfolder import StackCorrupt, StackFolder
@@ -47,7 +46,6 @@ from infra.spec import HostSpec, InstanceSpec, is_instance_id
 
 __all__ = [
     "HOST_STACK",
-    "BareStack",
     "HostOutputs",
     "Orphans",
     "StackBusy",
@@ -58,8 +56,6 @@ __all__ = [
     "StackPreview",
     "StackRefused",
     "StackTimeout",
-    "engine_variables",
-    "own_backend",
 ]
 
 #: Name of the stack of a local host.
@@ -79,9 +75,6 @@ class Orphans(Protocol):
 
     async def remove_orphan(self, instance_id: str) -> None:
         """Remove the container and the volume, as far as they are there."""
-
-    async def folder_of_disk(self, instance_id: str) -> str | None:
-        """The folder with the disk that the instance's volume binds; None: there is no volume, or it is a plain one."""
 
     async def remove_orphan_network(self, network: str, host_file: str) -> None:
         """Remove the network if it carries the label of the host whose facts are written to `host_file`."""
@@ -182,13 +175,13 @@ class StackManager:
         """
         folder = self._folder(instance_id)
         if not folder.path.exists():
-            await self._remove_orphan(instance_id)
+            await self._orphans.remove_orphan(instance_id)
             return
         async with self._held(folder, progress) as work:
             await self._mend(work)
             if folder.exists():
                 await self._in_thread(work, self._destroy, work)
-            await self._remove_orphan(instance_id)
+            await self._orphans.remove_orphan(instance_id)
             folder.remove()
 
     def environment(self, instance_id: str) -> dict[str, str]:
@@ -211,7 +204,6 @@ class StackManager:
         found = yaml.safe_load((_PROJECT / f"Pulumi.{HOST_STACK}.yaml").read_text())["config"]
         config = {str(key): str(value) for key, value in found.items()}
         config["zaki:host_file"] = str(self._state / "host.json")
-        config["zaki:volumes"] = str(self._state / "volumes") if disks.can_mount() else "none"
         return HostSpec.from_config(_ByShortKeys(config))
 
     async def host_up(self, spec: HostSpec | None = None, progress: Callable[[str], None] | None = None) -> HostOutputs:
@@ -219,7 +211,7 @@ class StackManager:
         spec = spec or self.host_spec()
         async with self._held(self._host_folder(), progress) as work:
             await self._mend(work)
-            if spec.target is None and not work.folder.record().has_network:
+            if not work.folder.record().has_network:
                 await self._orphans.remove_orphan_network(spec.network, spec.host_file)
             return await self._in_thread(work, self._host_up, work, spec)
 
@@ -258,13 +250,6 @@ class StackManager:
                 os.close(descriptor)
         return self._environment(folder, read_key)
 
-    async def _remove_orphan(self, instance_id: str) -> None:
-        """Remove what no stack knows of an instance any more."""
-        volumes = await self._orphans.folder_of_disk(instance_id)
-        await self._orphans.remove_orphan(instance_id)
-        if volumes is not None:
-            await disks.remove(volumes, instance_id)
-
     async def close(self) -> None:
         """Stop the engines that run, gracefully, and start no more."""
         self._closing = True
@@ -285,12 +270,22 @@ class StackManager:
         home = self._state / "keys" if folder.path.is_relative_to(self._state) else folder.path
         passphrase = home / "passphrase"
         passphrase_of(passphrase)
+        ours = [str(self._toolchain.pulumi_bin), str(Path(sys.executable).parent)]
+        before = [part for part in os.environ.get("PATH", os.defpath).split(os.pathsep) if part not in ours]
         return {
-            **engine_variables(self._toolchain),
+            "PATH": os.pathsep.join([*ours, *before]),
+            "PULUMI_HOME": str(self._toolchain.pulumi_home),
             "PULUMI_BACKEND_URL": folder.backend_url,
             "PULUMI_CONFIG_PASSPHRASE_FILE": str(passphrase),
             "PULUMI_STACK": folder.stack,
             "PULUMI_OPTION_CONFIG_FILE": str(folder.settings),
+            "PULUMI_SKIP_UPDATE_CHECK": "1",
+            "PULUMI_IGNORE_AMBIENT_PLUGINS": "1",
+            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "1",
+            "PULUMI_DIY_BACKEND_NO_LEGACY_WARNING": "1",
+            # Every run looks through the logs of all others.
+            "PULUMI_LOG_ROTATION_MAX_AGE_DAYS": "1",
+            "PULUMI_LOG_ROTATION_MAX_TOTAL_MB": "1",
         }
 
     @asynccontextmanager
@@ -381,7 +376,7 @@ class StackManager:
             async with self._held(StackFolder(Path(path), folder.stack)) as work:
                 return await self._in_thread(work, self._preview, work, config)
 
-    def _stack(self, work: _Work) -> BareStack:
+    def _stack(self, work: _Work) -> _Stack:
         command = EngineCommand(self._toolchain, timeout=self._timeout, grace=self._grace, stop=work.stop)
         workspace = LocalWorkspace(
             work_dir=str(work.folder.path),
@@ -389,7 +384,7 @@ class StackManager:
             env_vars=self._environment(work.folder),
             pulumi_command=command,
         )
-        stack = BareStack(work.folder.stack, workspace)
+        stack = _Stack(work.folder.stack, workspace)
         if not work.folder.exists():
             with contextlib.suppress(StackAlreadyExistsError):
                 stack.make()
@@ -415,7 +410,7 @@ class StackManager:
         changes = self._up(work, spec.to_config(), refresh=True)
         record = work.folder.record()
         facts, written = str(record.outputs["facts"]), Path(spec.host_file).expanduser()
-        if spec.target is None and (not written.is_file() or written.read_text() != facts):
+        if not written.is_file() or written.read_text() != facts:
             # The engine never looks at the file itself.
             changes = self._up(work, spec.to_config(), replace=[record.urns["command:local:Command"]])
         return HostOutputs(network=str(record.outputs["network"]), facts=facts, host_file=written, changes=changes)
@@ -471,36 +466,7 @@ class StackManager:
             logging.getLogger("asyncio").setLevel(self._asyncio_log_level)
 
 
-def own_backend(state: Path) -> tuple[str, Path]:
-    """The backend of an operator's stacks below our state folder, and the file of its passphrase; made where missing.
-
-    It is not that of this machine's stack, whose folder goes with it.
-    """
-    folder = StackFolder(state / "hosts", HOST_STACK)
-    (folder.path / "backend").mkdir(mode=0o700, parents=True, exist_ok=True)
-    passphrase = state / "keys" / "passphrase"
-    load_key(passphrase)
-    return folder.backend_url, passphrase
-
-
-def engine_variables(toolchain: Toolchain) -> dict[str, str]:
-    """The variables with which the pinned engine finds its plugins and our packages, and keeps to itself."""
-    ours = [str(toolchain.pulumi_bin), str(Path(sys.executable).parent)]
-    before = [part for part in os.environ.get("PATH", os.defpath).split(os.pathsep) if part not in ours]
-    return {
-        "PATH": os.pathsep.join([*ours, *before]),
-        "PULUMI_HOME": str(toolchain.pulumi_home),
-        "PULUMI_SKIP_UPDATE_CHECK": "1",
-        "PULUMI_IGNORE_AMBIENT_PLUGINS": "1",
-        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "1",
-        "PULUMI_DIY_BACKEND_NO_LEGACY_WARNING": "1",
-        # Every run looks through the logs of all others.
-        "PULUMI_LOG_ROTATION_MAX_AGE_DAYS": "1",
-        "PULUMI_LOG_ROTATION_MAX_TOTAL_MB": "1",
-    }
-
-
-class BareStack(Stack):
+class _Stack(Stack):
     """Starts one process for an `up` instead of four: what the library asks the others for is in the checkpoint."""
 
     def __init__(self, name: str, workspace: LocalWorkspace) -> None:

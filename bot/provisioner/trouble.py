@@ -8,18 +8,11 @@ import re
 _WRAPPING = re.compile(r"^sdk-v2/\S+ sdk\.helper_schema: |: provider=\S+$")
 _FULL = re.compile(r"(?:(/[^\s:'\"]+)['\"]?: )?no space left on device", re.IGNORECASE)
 _NO_IMAGE = re.compile(r"unable to pull image (\S+?): ")
-_NOT_MOUNTED = re.compile(r"failed to mount local volume: mount (/.+?)/(u-[a-z0-9]{10})/data:")
 _AWAY = re.compile(r"Cannot connect to (?:the Docker daemon|Docker Engine)|Error pinging Docker server")
 
 
 def in_plain_words(said: str) -> str:
     """Half a sentence with what to do, where the cause is a known one; else what was said, without its wrapping."""
-    if (unmounted := _NOT_MOUNTED.search(said)) is not None:
-        folder, instance_id = unmounted.groups()
-        return (
-            f"the disk of {instance_id} is not mounted at {folder}/{instance_id}; "
-            f"`zaki instance wake {instance_id}` mounts it"
-        )
     if (full := _FULL.search(said)) is not None:
         where = f"the disk of {full[1]}" if full[1] else "a disk"
         return f"{where} is full; free some room there, and it is tried again"

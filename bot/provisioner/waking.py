@@ -6,13 +6,11 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from ipaddress import IPv4Address
 
 import structlog
 
-from bot.egress import Egress
 from bot.nudge import Topic
-from bot.provisioner import addresses, disks, jobs
+from bot.provisioner import addresses, jobs
 from bot.provisioner.containers import ContainerError, FileInVolume, Observed
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Action, Decision
@@ -21,7 +19,6 @@ from bot.provisioner.gateway import GatewayError
 from bot.provisioner.mending import mend
 from bot.provisioner.openclaw import CONFIG_FILE, OWNER_LISTS, USER_FILE, config_hash, render_config, render_user_file
 from bot.provisioner.operations import Recorder
-from bot.provisioner.skills import Recalling
 from bot.provisioner.sleep import AWAKE_BYTES, WakeAdmission
 from bot.provisioner.sleep.freezer import Freezer
 from bot.provisioner.work import InstanceBroken, InstanceStumbled, Work
@@ -51,15 +48,9 @@ class Waking:
     """Carries out the decision to wake an instance, or to start it anew."""
 
     def __init__(
-        self,
-        context: ProvisionerContext,
-        freezer: Freezer,
-        admission: WakeAdmission,
-        slots: asyncio.Semaphore,
-        recalling: Recalling,
+        self, context: ProvisionerContext, freezer: Freezer, admission: WakeAdmission, slots: asyncio.Semaphore
     ) -> None:
         """`slots`: how many gateways may start at a time, each of which fills a core."""
-        self._recalling = recalling
         self._context = context
         self._containers = context.containers
         self._freezer = freezer
@@ -74,14 +65,11 @@ class Waking:
         instance = work.instance
         if work.plan_name not in PLANS:
             raise InstanceBroken(f"The plan {work.plan_name!r} does not exist; give the user another one.")
-        if (lack := self._context.egress.lack(work.plan_name, work.egress)) is not None:
-            raise InstanceBroken(lack)
         if instance.declared_hash is None:
             # Nothing was made of it yet, so what the operator has changed since counts.
             instance.image = self._context.settings.image or self._context.host.image
         if instance.repairs > len(BACK_OFF):
             raise InstanceBroken(f"{_reason(observed)} It was started again {len(BACK_OFF)} times, and ended again.")
-        await self._look_for_disk(instance)
         restart = decision.action is Action.RESTART
         declared = self._is_declared(work, observed)
         if declared and not restart and self._is_up(work, observed):
@@ -92,8 +80,6 @@ class Waking:
             if not declared:
                 await self.declare(work, record)
                 observed = await self._containers.observe(instance.id)
-            else:
-                await self._context.mount_disk(instance)
             archived = instance.archive
             if archived is not None:
                 if observed is not None and observed.state in (ContainerState.CREATED, ContainerState.EXITED):
@@ -104,34 +90,8 @@ class Waking:
             if restart:
                 await work.save(ready_at=None)
                 await self._containers.stop(instance.id)
-            await self._recalling.sweep(work)
             await self._run(work, record)
             await self._context.archive.forget(instance.id)
-
-    async def go_on(self, work: Work, record: Recorder) -> None:
-        """Let one that was frozen for a moment go on with what it did, and its messages reach it again."""
-        instance = work.instance
-        await self._freezer.thaw(instance.id, PLANS[instance.plan].pids)
-        await self._resume(instance)
-        await record.stage(
-            Stage.READY, "it goes on", **jobs.AWAKE, fenced_at=None, suspension_id=None, next_look_at=now()
-        )
-
-    async def _look_for_disk(self, instance: Instance) -> None:
-        """Take over from Docker where the disk is: a restored database may know it otherwise, or not at all.
-
-        Raises :class:`InstanceBroken` where its file is gone.
-        """
-        if instance.volumes is None and self._context.host.volumes is None:
-            return
-        if not await self._containers.has_volume(instance.id):
-            return
-        instance.volumes = await self._containers.folder_of_disk(instance.id)
-        if instance.volumes is not None and not disks.has_file(instance.volumes, instance.id):
-            raise InstanceBroken(
-                f"The disk {instance.volumes}/{instance.id}.img is gone; put it back from your backup, "
-                f"or delete the instance with `zaki instance rm {instance.id}`."
-            )
 
     def _is_up(self, work: Work, observed: Observed | None) -> bool:
         """Whether it takes messages, with the configuration that it should have."""
@@ -142,7 +102,7 @@ class Waking:
             and instance.ready_at is not None
             and instance.fenced_at is None
             and instance.resting_since is None
-            and instance.config_hash == config_hash(self._context.config(instance, work.user, observed))
+            and instance.config_hash == config_hash(self._context.config(instance, work.user))
         )
 
     def _is_declared(self, work: Work, observed: Observed | None) -> bool:
@@ -160,19 +120,12 @@ class Waking:
         instance, containers = work.instance, self._containers
         in_use = await containers.addresses(self._context.host.network, besides=instance.id)
         given = await addresses.allocate(self._context.database, self._context.host, instance.id, in_use)
-        instance.address, instance.plan, instance.egress = str(given), work.plan_name, work.egress
+        instance.address, instance.plan = str(given), work.plan_name
         observed = await containers.observe(instance.id)
         if observed is None and not await containers.has_image(instance.image):
             # Who has no container any more takes the image of today.
             instance.image = self._context.settings.image or self._context.host.image
-        if await containers.has_volume(instance.id):
-            await self._look_for_disk(instance)
-            # Without it Docker makes no container either.
-            await self._context.mount_disk(instance)
-        else:
-            host = self._context.host.volumes
-            if instance.volumes is None or not disks.has_file(instance.volumes, instance.id):
-                instance.volumes = str(host) if host is not None else None
+        if not await containers.has_volume(instance.id):
             # What the row says of a volume that is gone is no longer so: there may be an archive instead.
             instance.config_hash = None
             if instance.archive is None and (saved := await self._context.archive.latest(instance.id)) is not None:
@@ -183,8 +136,6 @@ class Waking:
             image=instance.image,
             address=instance.address,
             plan=instance.plan,
-            volumes=instance.volumes,
-            egress=instance.egress,
             config_hash=instance.config_hash,
             archive=instance.archive,
             failure=None,
@@ -210,7 +161,7 @@ class Waking:
         refusals = 0
         while (ended := await self._started(work, record)) is not None:
             instance.ready_at = None
-            reason = " ".join(filter(None, (_reason(ended), _fullness(instance))))
+            reason = _reason(ended)
             if ended.exit_code == _EXIT_CONFIG and refusals < _CONFIG_REPAIRS:
                 refusals += 1
                 await record.stage(Stage.STARTED, f"repairing: {reason}", container=ended.state, ready_at=None)
@@ -224,7 +175,6 @@ class Waking:
             await record.stage(Stage.STARTED, f"repairing: {reason}", **repairs)
             if pause:
                 raise InstanceStumbled(reason, pause)
-        await self._recalling.begin_anew(work)
         owed = work.user is not None and jobs.owed(instance, now())
         columns = {} if owed else jobs.AWAKE
         await record.stage(
@@ -251,9 +201,6 @@ class Waking:
             raise InstanceBroken(f"The container of {instance.id} went away while it was being started.")
         if observed.state is not ContainerState.RUNNING:
             instance.ready_at = None
-        # Before it runs, so that it never runs with what its address's last owner might do.
-        egress, address = self._context.egress, IPv4Address(str(instance.address))
-        await egress.admit(address, egress.member(address, instance.plan, Egress(instance.egress)))
         if observed.state is ContainerState.PAUSED:
             use = await self._freezer.use(instance.id)
             needs = use.swapped_bytes if use is not None else AWAKE_BYTES
@@ -261,15 +208,7 @@ class Waking:
                 await self._freezer.thaw(instance.id, PLANS[instance.plan].pids)
             await record.stage(Stage.WOKEN, container=ContainerState.RUNNING, ready_at=None)
         elif observed.state is not ContainerState.RUNNING:
-            if (disk := self._context.spec(instance).disk) is not None:
-                # It may have been unmounted since, and can grow now where the kernel lets no mounted one.
-                await disks.keep(disk)
-            try:
-                await self._configure(work)
-            except ContainerError:
-                if full := _fullness(instance):
-                    raise InstanceBroken(full) from None
-                raise
+            await self._configure(work)
             async with self._slots, self._admission.admit(instance.id, AWAKE_BYTES, work.is_wanted_up):
                 await self._containers.start(instance.id, PLANS[instance.plan].pids)
                 await record.stage(Stage.STARTED, container=ContainerState.RUNNING, ready_at=None)
@@ -334,11 +273,11 @@ class Waking:
     async def _configure(self, work: Work) -> bool:
         """Bring the configuration into the volume, or into the running gateway; true where that had to be stopped."""
         instance = work.instance
-        observed = await self._containers.observe(instance.id)
-        config = self._context.config(instance, work.user, observed)
+        config = self._context.config(instance, work.user)
         wanted = config_hash(config)
         if instance.config_hash == wanted:
             return False
+        observed = await self._containers.observe(instance.id)
         running = observed is not None and observed.state is ContainerState.RUNNING
         stopped = False
         existing = await self._containers.read_file(instance.id, USER_FILE)
@@ -403,8 +342,7 @@ class Waking:
         return None
 
     def _declared_hash(self, work: Work) -> str | None:
-        instance = work.instance
-        if instance.address is None or (instance.plan, instance.egress) != (work.plan_name, work.egress):
+        if work.instance.address is None or work.instance.plan != work.plan_name:
             return None
         spec = json.dumps(self._context.spec(work.instance).to_config(), sort_keys=True)
         return hashlib.sha256(spec.encode()).hexdigest()
@@ -427,14 +365,6 @@ def _kind(instance: Instance, observed: Observed | None, decision: Decision) -> 
     if decision.action is Action.RESTART:
         return OperationKind.RESTART
     return OperationKind.UPDATE if observed.state is ContainerState.RUNNING else OperationKind.WAKE
-
-
-def _fullness(instance: Instance) -> str | None:
-    """One sentence where its disk is full, which may be why it does not run."""
-    use = disks.use(instance.volumes, instance.id) if instance.volumes is not None else None
-    if use is None or not use.is_full:
-        return None
-    return f"Its disk is full, {use}; give its plan more."
 
 
 def _reason(ended: Observed | None) -> str:

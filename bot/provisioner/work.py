@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import select, update
 
-from bot.egress import Egress
 from bot.provisioner.context import ProvisionerContext
-from bot.provisioner.egress import policy
 from bot.provisioner.operations import Recorder, operation
 from bot.store.tables import Base, Instance, OperationKind, User, Wanted, Wish
 from bot.users.plans import PLANS, Plan
@@ -56,12 +54,6 @@ class Work:
         plan = PLANS.get(self.plan_name, PLANS["standard"])
         idle = self.context.settings.idle_seconds
         return plan if idle is None else replace(plan, idle=idle)
-
-    @property
-    def egress(self) -> Egress:
-        """How far the instance may get."""
-        wished = self.wish.egress if self.wish is not None else None
-        return policy(self.context.settings, self.plan_name, wished)
 
     @property
     def generation(self) -> int:

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from alembic import command
+from alembic.config import Config
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
 
-from bot.store import revisions
 from bot.store.trouble import Trouble, is_for_good
 
 #: Any fixed number: PostgreSQL's advisory lock under which migrations run.
@@ -125,10 +125,7 @@ class Database:
             await session.execute(text("SELECT 1"))
 
     async def migrate(self) -> None:
-        """Bring the schema to the newest version; safe when several processes start at once.
-
-        One that a newer release of the same era left stays as it is. Raises :class:`~bot.store.revisions.SchemaTooNew`.
-        """
+        """Bring the schema to the newest version; safe when several processes start at once."""
         async with self._engine.connect() as connection:
             if not self.sqlite:
                 await connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _MIGRATION_LOCK})
@@ -140,11 +137,6 @@ class Database:
                 if not self.sqlite:
                     await connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": _MIGRATION_LOCK})
                     await connection.commit()
-
-    async def schema(self) -> revisions.Schema:
-        """What the schema is now, and what :meth:`migrate` would make of it."""
-        async with self._engine.connect() as connection:
-            return await connection.run_sync(revisions.look)
 
     async def _try_to_write(self) -> None:
         """Raise unless there is room, and something can be committed."""
@@ -228,11 +220,10 @@ def _is_shared(folder: Path) -> bool:
 
 
 def _upgrade(connection: Connection) -> None:
-    schema = revisions.look(connection)
-    revisions.refuse_too_new(schema)
-    # A newer release of the same era was here, and was taken back.
-    if schema.known:
-        command.upgrade(revisions.config(connection), "head")
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 def _lose_what_stays_broken(engine: Engine) -> None:

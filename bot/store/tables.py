@@ -1,10 +1,9 @@
 """The tables, one schema for SQLite and PostgreSQL.
 
 Times are Unix times in seconds (float, UTC). The front alone writes `users`, `invites`, `counters`, `inbox`, `wishes`,
-`outbox`, `seen_files`, `usage`, `usage_days`, `skills`, `skill_versions`, `skill_wishes`, `skill_people`,
-`skill_interests` and `skill_progress`; the provisioner alone writes `instances`, `addresses`, `operations`, `decisions`
-and `skill_states`, and adds `announcements`, which the front marks as told; both append to `timeline` and `audit`, and
-write `skill_locks`; operators' commands write `skill_rules`, `skill_recalls` and `skill_wishes` too.
+`outbox`, `seen_files`, `usage` and `usage_days`; the provisioner alone writes `instances`, `addresses`,
+`operations` and `decisions`, and adds `announcements`, which the front marks as told; both append to `timeline` and
+`audit`.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, Integer, LargeBinary, String, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-
-from bot.egress import Egress
 
 # SQLite numbers rows by itself only where the key is a plain INTEGER.
 _Serial = BigInteger().with_variant(Integer(), "sqlite")
@@ -169,8 +166,6 @@ class Wish(Base):
     asked_at: Mapped[float]
     #: The person asked that it stays awake until then; None: they did not.
     awake_until: Mapped[float | None]
-    #: A policy of egress for this person that is stricter than their plan's; None: their plan's.
-    egress: Mapped[str | None] = mapped_column(String(8))
 
 
 class Waiting(Base):
@@ -208,16 +203,10 @@ class Instance(Base):
     #: None: not claimed by anybody.
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), unique=True)
     plan: Mapped[str] = mapped_column(String(32))
-    #: The policy of egress that its stack declares.
-    egress: Mapped[Egress] = mapped_column(String(8), default=Egress.OPEN, server_default=Egress.OPEN)
     address: Mapped[str | None] = mapped_column(String(45), unique=True)
     node: Mapped[str] = mapped_column(String(64), default="local")
     image: Mapped[str] = mapped_column(Text)
     credentials_epoch: Mapped[int] = mapped_column(default=1)
-    #: Folder on the host with its disk; None: a plain Docker volume, as it was made before there were disks.
-    volumes: Mapped[str | None] = mapped_column(Text)
-    #: Percent of its disk that its person was told of last; None: of none since it fell well below.
-    disk_told: Mapped[int | None]
     #: Hash of the spec that the stack was last brought to, and of the configuration that the gateway has.
     declared_hash: Mapped[str | None] = mapped_column(String(64))
     config_hash: Mapped[str | None] = mapped_column(String(64))
@@ -333,15 +322,7 @@ class News(StrEnum):
 
     LONG_SLEEP = "long_sleep"  #: `{"rest": "stopped" or "archived", "at": Unix time}`
     LATE_JOB = "late_job"  #: `{"name": str, "due_at": Unix time}`
-    DISK = "disk"  #: `{"percent": int, "of": "space" or "files"}`
     DELETED = "deleted"  #: `{"removed": [one line each]}`
-    #: Of a skill: `{"owner", "slug", "version": str or None, "says": one sentence}`, and with `skill.asks` also
-    #: `{"asks": lists by kind}`; `version` is the one that the news is about.
-    SKILL_INSTALLED = "skill.installed"
-    SKILL_UPDATED = "skill.updated"
-    SKILL_FAILED = "skill.failed"
-    SKILL_ASKS = "skill.asks"
-    SKILL_RECALLED = "skill.recalled"
 
 
 class Announcement(Base):
@@ -486,264 +467,3 @@ class AuditEntry(Base):
     instance_id: Mapped[str | None] = mapped_column(String(12))
     action: Mapped[str] = mapped_column(String(64))
     detail: Mapped[str] = mapped_column(Text)
-
-
-class Skill(Base):
-    """A skill as the registry last told of it; what it says when the registry is away."""
-
-    __tablename__ = "skills"
-
-    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
-    slug: Mapped[str] = mapped_column(String(64), primary_key=True)
-    display_name: Mapped[str] = mapped_column(Text, default="")
-    summary: Mapped[str] = mapped_column(Text, default="")
-    #: The registry's newest version; None: it has none that can be installed.
-    latest: Mapped[str | None] = mapped_column(String(64))
-    #: The registry's times, milliseconds.
-    published_at: Mapped[float] = mapped_column(default=0.0)
-    updated_at: Mapped[float] = mapped_column(default=0.0)
-    seen_at: Mapped[float]
-    #: Since when the registry no longer has it; None: it does.
-    gone_at: Mapped[float | None]
-
-
-class SkillVerdict(StrEnum):
-    """What Zaki makes of a version of a skill."""
-
-    PASSED = "passed"
-    REFUSED = "refused"
-    RECALLED = "recalled"
-
-
-class SkillVersion(Base):
-    """A version of a skill that was vetted, whatever came of it."""
-
-    __tablename__ = "skill_versions"
-    __table_args__ = (
-        Index("skill_versions_digest", "digest"),
-        Index("skill_versions_archive", "archive"),
-    )
-
-    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
-    slug: Mapped[str] = mapped_column(String(64), primary_key=True)
-    version: Mapped[str] = mapped_column(String(64), primary_key=True)
-    verdict: Mapped[SkillVerdict] = mapped_column(String(16))
-    #: `[{"check", "says", "overruled"}]`: a sentence each; overruled ones by a rule of the operator's.
-    reasons: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
-    #: OpenClaw's digest of the unpacked folder, `sha256:…`; None: it was refused before anybody looked inside.
-    digest: Mapped[str | None] = mapped_column(String(71))
-    #: SHA-256 (hex) of the archive that is served, which names its file; None: it is not kept.
-    archive: Mapped[str | None] = mapped_column(String(64))
-    #: The `clawhub` client's hash of the files.
-    fingerprint: Mapped[str | None] = mapped_column(String(64))
-    #: Bytes of the archive.
-    size: Mapped[int] = mapped_column(default=0)
-    #: `[{"path", "size", "sha256"}]`.
-    files: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
-    #: What it asks for: lists by kind, `bins any_bins env config os domains installs tools`.
-    needs: Mapped[dict[str, Any]]
-    #: The registry's status of its security check, and its reasons.
-    upstream: Mapped[dict[str, Any]]
-    changelog: Mapped[str] = mapped_column(Text, default="")
-    #: The registry's time, milliseconds.
-    published_at: Mapped[float] = mapped_column(default=0.0)
-    vetted_at: Mapped[float]
-    #: When the registry's verdict was asked for last.
-    checked_at: Mapped[float]
-    #: When an instance downloaded it last.
-    used_at: Mapped[float] = mapped_column(default=0.0)
-
-
-class SkillEffect(StrEnum):
-    """What a rule of the operator's does."""
-
-    ALLOW = "allow"
-    DENY = "deny"
-
-
-class SkillRule(Base):
-    """A rule of the operator's; of those that fit a version the narrowest holds. Empty: any."""
-
-    __tablename__ = "skill_rules"
-
-    owner: Mapped[str] = mapped_column(String(64), primary_key=True, default="")
-    slug: Mapped[str] = mapped_column(String(64), primary_key=True, default="")
-    version: Mapped[str] = mapped_column(String(64), primary_key=True, default="")
-    effect: Mapped[SkillEffect] = mapped_column(String(8))
-    reason: Mapped[str] = mapped_column(Text, default="")
-    made_at: Mapped[float]
-
-
-class SkillRecall(Base):
-    """A skill, or one version of it, that no instance may have any more."""
-
-    __tablename__ = "skill_recalls"
-    __table_args__ = (Index("skill_recalls_of_skill", "owner", "slug"),)
-
-    id: Mapped[int] = mapped_column(_Serial, primary_key=True)
-    owner: Mapped[str] = mapped_column(String(64))
-    slug: Mapped[str] = mapped_column(String(64))
-    #: None: every version.
-    version: Mapped[str | None] = mapped_column(String(64))
-    #: One sentence.
-    reason: Mapped[str] = mapped_column(Text)
-    #: `operator`, or `verdict` where the registry's turned bad.
-    source: Mapped[str] = mapped_column(String(16))
-    at: Mapped[float]
-    #: When the operator took it back; None: it holds.
-    lifted_at: Mapped[float | None]
-
-
-class SkillOrigin(StrEnum):
-    """How it is known that an instance has a version."""
-
-    DOWNLOAD = "download"  #: it asked the mirror for the archive, and may have unpacked it
-    INSTALL = "install"  #: whoever installed it there looked that it is there
-    PAST = "past"  #: it was downloaded and removed; a copy may be where nobody has looked since
-
-
-class SkillLock(Base):
-    """A version of a skill that an instance has, or may have."""
-
-    __tablename__ = "skill_locks"
-    __table_args__ = (
-        Index("skill_locks_of_version", "owner", "slug", "version"),
-        Index(
-            "skill_locks_to_remove",
-            "instance_id",
-            sqlite_where=text("remove_since IS NOT NULL"),
-            postgresql_where=text("remove_since IS NOT NULL"),
-        ),
-    )
-
-    instance_id: Mapped[str] = mapped_column(String(12), primary_key=True)
-    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
-    slug: Mapped[str] = mapped_column(String(64), primary_key=True)
-    version: Mapped[str] = mapped_column(String(64), primary_key=True)
-    #: OpenClaw's digest of the unpacked folder.
-    digest: Mapped[str] = mapped_column(String(71))
-    origin: Mapped[SkillOrigin] = mapped_column(String(16))
-    at: Mapped[float]
-    #: Since when it has to be removed there, and by which recall; None: it may stay.
-    remove_since: Mapped[float | None]
-    recall_id: Mapped[int | None] = mapped_column(BigInteger)
-
-
-class SkillWanted(StrEnum):
-    """Whether a person's instance should have a skill."""
-
-    PRESENT = "present"
-    ABSENT = "absent"
-
-
-class SkillPolicy(StrEnum):
-    """Which newer versions of a skill come by themselves."""
-
-    PIN = "pin"  #: none
-    PATCH = "patch"  #: those that only mend: of 1.2.3 any 1.2.x
-    LATEST = "latest"
-
-
-class SkillSource(StrEnum):
-    """Who asked for a skill."""
-
-    PLAN = "plan"
-    ONBOARDING = "onboarding"
-    PERSON = "person"
-    OPERATOR = "operator"
-
-
-class SkillWish(Base):
-    """What the front, or an operator's command, wants of a skill for a person; untrusted for the provisioner."""
-
-    __tablename__ = "skill_wishes"
-
-    user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
-    slug: Mapped[str] = mapped_column(String(64), primary_key=True)
-    wanted: Mapped[SkillWanted] = mapped_column(String(8), default=SkillWanted.PRESENT)
-    policy: Mapped[SkillPolicy] = mapped_column(String(8), default=SkillPolicy.PATCH)
-    #: Exactly this version; None: the newest that passed.
-    version: Mapped[str | None] = mapped_column(String(64))
-    #: The version whose new needs the person agreed to; None: to none.
-    approved: Mapped[str | None] = mapped_column(String(64))
-    source: Mapped[SkillSource] = mapped_column(String(12))
-    asked_at: Mapped[float]
-
-
-class SkillStatus(StrEnum):
-    """How far the wish for a skill is met."""
-
-    INSTALLING = "installing"
-    INSTALLED = "installed"
-    REMOVING = "removing"
-    FAILED = "failed"
-    ASKS = "asks"  #: an update needs what the version before did not, and waits for the person
-
-
-class SkillState(Base):
-    """How a skill stands in an instance; a row less is a skill that it neither has nor should have."""
-
-    __tablename__ = "skill_states"
-
-    instance_id: Mapped[str] = mapped_column(String(12), primary_key=True)
-    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
-    slug: Mapped[str] = mapped_column(String(64), primary_key=True)
-    state: Mapped[SkillStatus] = mapped_column(String(12))
-    #: The version that is there; None: none.
-    version: Mapped[str | None] = mapped_column(String(64))
-    #: The version that waits for the person, or could not be installed.
-    offered: Mapped[str | None] = mapped_column(String(64))
-    #: What that one needs and the installed one does not, by kind as in `skill_versions.needs`.
-    asks: Mapped[dict[str, Any] | None] = mapped_column(JSON)
-    #: One sentence for the person; empty: all is well.
-    detail: Mapped[str] = mapped_column(Text, default="")
-    updated_at: Mapped[float]
-
-
-class SkillPerson(Base):
-    """What a person chose about skills; a row less is somebody who was not asked yet."""
-
-    __tablename__ = "skill_people"
-    __table_args__ = (
-        Index(
-            "skill_people_offers",
-            "offer_at",
-            sqlite_where=text("offer_at IS NOT NULL"),
-            postgresql_where=text("offer_at IS NOT NULL"),
-        ),
-    )
-
-    telegram_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    #: When they are offered sets of skills; None: they were, or looked for themselves.
-    offer_at: Mapped[float | None]
-    #: Whether suggestions may be made from what they write; nobody's are unless they say so.
-    from_messages: Mapped[bool] = mapped_column(default=False)
-
-
-class SkillInterest(Base):
-    """A need that somebody wrote about who lets us look; nothing of what they wrote is in it."""
-
-    __tablename__ = "skill_interests"
-
-    telegram_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    #: The key of a set.
-    need: Mapped[str] = mapped_column(String(24), primary_key=True)
-    last_at: Mapped[float]
-
-
-class SkillProgress(Base):
-    """A message in a chat that says how far a skill is, and is edited until it is there or gone."""
-
-    __tablename__ = "skill_progress"
-
-    telegram_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
-    slug: Mapped[str] = mapped_column(String(64), primary_key=True)
-    #: Telegram's; several skills may be in one message.
-    message_id: Mapped[int] = mapped_column(BigInteger)
-    #: Which :class:`SkillStatus` it shows; `waiting` before any, `gone` at the end of a removal.
-    shown: Mapped[str] = mapped_column(String(12))
-    #: One sentence beside it, where something went wrong.
-    detail: Mapped[str] = mapped_column(Text, default="")
-    since: Mapped[float]

@@ -13,10 +13,6 @@ from bot.store.tables import (
     Onboarding,
     Recipient,
     SeenFile,
-    SkillInterest,
-    SkillPerson,
-    SkillProgress,
-    SkillWish,
     TimelineEntry,
     User,
     UserStatus,
@@ -44,13 +40,11 @@ async def erase(session: AsyncSession, user: User) -> list[str]:
         *await _count(
             session, delete(TimelineEntry).where(TimelineEntry.telegram_id == who), "note", "of what happened"
         ),
-        *await _count(session, delete(SkillWish).where(SkillWish.user_id == user.id), "choice", "of skills"),
         "the entry with name, language and time zone",
     ]
     for statement in (
         delete(Announcement).where(Announcement.telegram_id == who, Announcement.news != News.DELETED),
         delete(Waiting).where(Waiting.telegram_id == who),
-        *(delete(table).where(table.telegram_id == who) for table in (SkillPerson, SkillInterest, SkillProgress)),
     ):
         await session.execute(statement.execution_options(synchronize_session=False))
     if user.status != UserStatus.SUSPENDED:

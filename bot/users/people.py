@@ -6,7 +6,6 @@ from sqlalchemy import func, literal_column, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bot.egress import Egress
 from bot.store import now
 from bot.store.tables import (
     InboxStatus,
@@ -84,18 +83,6 @@ async def renew(session: AsyncSession, user: User) -> bool:
     """Have what the person told us brought to their instance, whatever its wished state; False: there is none."""
     present = await session.get(Wish, user.id)
     return present is not None and await wish(session, user, Wanted(present.wanted), again=True)
-
-
-async def limit_egress(session: AsyncSession, user: User, policy: Egress | None) -> bool:
-    """Let the person's instance out less than their plan says, None: as much; False where they have none.
-
-    The firewall follows within a minute; the instance itself is made anew with its next start, or now if it is awake.
-    """
-    present = await session.get(Wish, user.id, with_for_update=True)
-    if present is None or present.wanted == Wanted.ABSENT:
-        return False
-    present.egress = policy
-    return await wish(session, user, Wanted(present.wanted), again=True)
 
 
 async def keep_awake(session: AsyncSession, user: User) -> float | None:

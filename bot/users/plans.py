@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bot.egress import Egress
 from bot.settings import Settings
 
 
@@ -20,11 +19,6 @@ class Plan:
     #: CPUs, a decimal number as Docker takes it.
     cpus: str = "2.0"
     pids: int = 512
-    #: MiB of its disk, and how many files, folders and links fit there; taken from the host's disk at once.
-    disk_mib: int = 2048
-    inodes: int = 200_000
-    #: How far its instances get at most.
-    egress: Egress = Egress.OPEN
     #: Seconds without anything to do after which an instance falls asleep.
     idle: float = 15 * 60.0
     #: Most seconds that it stays awake without a word from its person, whatever it says it has to do.

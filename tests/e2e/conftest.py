@@ -18,7 +18,6 @@ import pytest
 
 from bot.credentials import new_instance_id
 from bot.hostfacts import HostFacts
-from bot.provisioner import disks
 from bot.provisioner.containers import Containers
 from bot.provisioner.stacks import StackFailed, StackManager
 from bot.toolchain import Toolchain
@@ -108,14 +107,7 @@ def docker_host_stack(
         for name in docker("ps", "-a", "--filter", f"network={spec.network}", "--format", "{{.Names}}").split():
             docker("rm", "-f", name)
             docker("volume", "rm", "-f", name)
-        remove_disks(state / "volumes")
         asyncio.run(down())
-
-
-def remove_disks(volumes: Path, *names: str) -> None:
-    """Remove the disks of these instances in a folder, or of all, whatever state they are in."""
-    for name in names or disks.ids(volumes):
-        asyncio.run(disks.remove(volumes, name))
 
 
 def unused_host(state: Path) -> HostSpec:
@@ -129,7 +121,6 @@ def unused_host(state: Path) -> HostSpec:
         subnet=IPv4Network(f"10.{100 + secrets.randbelow(150)}.{secrets.randbelow(256)}.0/24"),
         # The machine's swap stays as scripts/setup has brought it.
         host_swap_mib=0,
-        volumes=str(state / "volumes"),
     )
 
 
@@ -164,7 +155,6 @@ _addresses = count(10)
 def specify(docker: Docker, docker_host_stack: DockerHost, sleeping_image: str) -> Iterator[Specify]:
     """Call it to get the specification of a new instance; what is left of it is removed after the test."""
     made: list[str] = []
-    on_disks: set[tuple[str, str]] = set()
 
     def make(**changes: Any) -> InstanceSpec:
         facts = docker_host_stack.facts
@@ -176,16 +166,12 @@ def specify(docker: Docker, docker_host_stack: DockerHost, sleeping_image: str) 
         }
         spec = InstanceSpec(**{**values, **changes})
         made.append(spec.id)
-        if spec.volumes is not None:
-            on_disks.add((spec.volumes, spec.id))
         return spec
 
     yield make
     for name in made:
         docker("rm", "-f", name, check=False)
         docker("volume", "rm", "-f", name, check=False)
-    for folder, name in on_disks:
-        remove_disks(Path(folder), name)
 
 
 @pytest.fixture

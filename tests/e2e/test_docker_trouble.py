@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from ipaddress import IPv4Address
@@ -115,17 +114,15 @@ class SmallDocker:
 
 
 @pytest.fixture
-def small_docker(disk: Path, docker: Docker, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallDocker]:
+def small_docker(disk: Path, tmp_path: Path, docker: Docker, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallDocker]:
     """The other daemon, which everything speaks to from now on."""
-    # The paths of sockets below it must be short.
-    with tempfile.TemporaryDirectory(prefix="zaki-", dir="/tmp") as folder:
-        small = SmallDocker(disk, Path(folder), docker)
-        monkeypatch.setenv("DOCKER_HOST", small.socket)
-        try:
-            small.start()
-            yield small
-        finally:
-            small.stop()
+    small = SmallDocker(disk, tmp_path, docker)
+    monkeypatch.setenv("DOCKER_HOST", small.socket)
+    try:
+        small.start()
+        yield small
+    finally:
+        small.stop()
 
 
 async def test_who_ends_is_noticed_before_and_after_a_restart_of_docker(

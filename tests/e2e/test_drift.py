@@ -154,7 +154,8 @@ async def test_a_changed_program_is_drift_too(
     await stacks.up(spec)
     # A newer Zaki declares more than the one that made this container.
     newer = ("OPENCLAW_NEWER=1",)
-    monkeypatch.setattr("infra.spec.ENVIRONMENT", newer)
+    monkeypatch.setattr("bot.provisioner.drift.ENVIRONMENT", newer)
+    monkeypatch.setattr("infra.instance.ENVIRONMENT", newer)
     assert await changed(containers, spec) == "Its environment lacks OPENCLAW_NEWER."
     await mend(stacks, containers, spec)
     assert await changed(containers, spec) is None

@@ -21,7 +21,7 @@ from bot.provisioner.single import provisioning
 from bot.settings import Settings, load_settings
 from bot.store import Database, now
 from bot.store.tables import Address, ContainerState, Instance, Operation, OperationKind, User, UserStatus, Wanted, Wish
-from tests.e2e.conftest import Docker, DockerHost, remove_disks
+from tests.e2e.conftest import Docker, DockerHost
 
 ADA, GRACE = 7_000_000_001, 7_000_000_002
 
@@ -107,14 +107,13 @@ async def zaki(
 
 
 @pytest.fixture
-def names(docker: Docker, docker_host_stack: DockerHost) -> Iterator[list[str]]:
+def names(docker: Docker) -> Iterator[list[str]]:
     """Ids of two instances; what carries them is removed after the test."""
     names = [new_instance_id(), new_instance_id()]
     yield names
     for name in names:
         docker("rm", "-f", name, f"{name}-helper", check=False)
         docker("volume", "rm", "-f", name, check=False)
-        remove_disks(docker_host_stack.state / "volumes", name)
 
 
 async def test_what_it_does_not_know_is_kept_and_given_back(zaki: Zaki, docker: Docker, names: list[str]) -> None:
@@ -125,8 +124,7 @@ async def test_what_it_does_not_know_is_kept_and_given_back(zaki: Zaki, docker: 
 
     found = await find_leftovers(zaki.settings)
     assert {(thing.kind, thing.subject) for thing in found.leftovers} == {(Kind.STRANGER, names[0])}
-    # Its container, volume, disk and stack.
-    assert len(found.leftovers) == 4
+    assert len(found.leftovers) == 3
     code, said = await zaki.command("doctor", "--fix", "--yes")
     assert code == 0
     assert f"zaki instance adopt {names[0]}" in said
@@ -303,28 +301,3 @@ async def test_whose_container_and_image_are_gone_is_made_of_the_image_of_today(
     assert found["Image"] == zaki.settings.image
     async with zaki.database.read() as session:
         assert (await session.get_one(Instance, name)).image == zaki.settings.image
-
-
-async def test_an_instance_from_before_there_were_disks_keeps_its_plain_volume(
-    zaki: Zaki, docker: Docker, docker_host_stack: DockerHost, names: list[str]
-) -> None:
-    old, new = names
-    network = docker_host_stack.spec.network
-    docker("volume", "create", "--label", f"zaki.instance={old}", "--label", f"zaki.network={network}", old)
-    assert (await zaki.make(await zaki.admit(ADA), old)).volumes is None
-    assert (await zaki.make(await zaki.admit(GRACE), new)).volumes == str(docker_host_stack.facts.volumes)
-    for name in names:
-        code, said = await zaki.command("instance", "up", name)
-        assert (code, "unchanged" in said) == (0, True), said
-    volume = docker.inspect("volume", old)
-    assert volume is not None
-    assert not volume["Options"]
-    assert not (await find_leftovers(zaki.settings)).leftovers
-
-    # A database that knows nothing of the disk learns of it from Docker.
-    async with zaki.database.write() as session:
-        (await session.get_one(Instance, new)).volumes = None
-    code, said = await zaki.command("instance", "up", new)
-    assert (code, "unchanged" in said) == (0, True), said
-    async with zaki.database.read() as session:
-        assert (await session.get_one(Instance, new)).volumes == str(docker_host_stack.facts.volumes)

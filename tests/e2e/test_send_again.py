@@ -15,7 +15,6 @@ import pytest
 
 from bot.toolchain import Toolchain
 from infra.spec import ENVIRONMENT
-from tests.ports import free_port
 
 #: Makes one call and prints its answer, or the code of its error.
 ASK = """
@@ -56,7 +55,7 @@ class Front:
 @asynccontextmanager
 async def front(*deeds: str) -> AsyncIterator[Front]:
     made = Front(list(deeds))
-    server = await asyncio.start_server(made.serve, "127.0.0.1", free_port())
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     async with server:
         made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         yield made

@@ -162,7 +162,7 @@ async def test_plain_pulumi_and_the_service_agree(
     again = await stacks.up(changed)
     assert not again.changed
     assert again.container == first.container
-    assert folder.settings.read_text() == before.replace("memory_mib: '2048'", "memory_mib: '3072'")
+    assert folder.settings.read_text() == before.replace("'2048'", "'3072'")
 
 
 async def test_preview_says_what_would_be_done_and_does_nothing(

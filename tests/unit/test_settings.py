@@ -22,7 +22,6 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ("changes", "setting"),
     [
         ({"public_url": "http://bot.example.org"}, "ZAKI_PUBLIC_URL"),
-        ({"webhook_certificate": "/etc/zaki/tls/certificate.pem"}, "ZAKI_PUBLIC_URL"),
         ({"public_url": "ftp://bot.example.org"}, "ZAKI_PUBLIC_URL"),
         ({"model": "x"}, "ZAKI_MODEL"),
         ({"model_url": "https://models.example.org/v1"}, "ZAKI_MODEL"),
@@ -35,11 +34,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ({"pool": -1}, "ZAKI_POOL"),
         ({"daily_tokens": 0}, "ZAKI_DAILY_TOKENS"),
         ({"operators": "me"}, "ZAKI_OPERATORS"),
-        ({"skills_url": "clawhub.ai"}, "ZAKI_SKILLS_URL"),
-        ({"skills_store_mib": 1}, "ZAKI_SKILLS_STORE_MIB"),
         ({"image": "openclaw:latest"}, "ZAKI_IMAGE"),
-        ({"backup_env": "AWS_ACCESS_KEY_ID=a\nPATH=/tmp"}, "ZAKI_BACKUP_ENV: line 2"),
-        ({"backup_env": "a-key-without-a-name"}, "ZAKI_BACKUP_ENV: line 1"),
     ],
 )
 def test_refused(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], setting: str) -> None:
@@ -84,31 +79,3 @@ def test_the_token_is_never_printed(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_database_urls_get_their_driver(given: str, used: str) -> None:
     assert load_settings(database_url=given).effective_database_url == used
-
-
-def test_secrets_may_be_credentials_of_systemd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "zaki_telegram_token").write_text("123:credential\n")
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    assert load_settings(_env_file=None).require_token() == "123:credential"
-    monkeypatch.setenv("ZAKI_TELEGRAM_TOKEN", "123:environment")
-    assert load_settings(_env_file=None).require_token() == "123:environment"
-
-
-def test_what_gets_restic_into_a_repository_is_read_line_by_line_and_not_shown(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "zaki_backup_env").write_text("AWS_ACCESS_KEY_ID=me\n\nAWS_SECRET_ACCESS_KEY=a=b\n")
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    settings = load_settings(_env_file=None)
-    assert settings.backup_environment == {"AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "a=b"}
-    assert "a=b" not in repr(settings)
-    monkeypatch.setenv("ZAKI_BACKUP_ENV", "a-key-without-a-name")
-    with pytest.raises(SettingsError) as refused:
-        load_settings(_env_file=None)
-    assert "a-key" not in str(refused.value)
-
-
-def test_an_empty_registry_means_no_skills(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load_settings().skills_url == "https://clawhub.ai"
-    monkeypatch.setenv("ZAKI_SKILLS_URL", "")
-    assert load_settings().skills_url is None

@@ -9,7 +9,6 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bot.front import metrics
-from bot.skills.people import offer_after_reply
 from bot.store.database import now
 from bot.store.tables import TimelineEntry, UserStatus, Wanted, Wish
 from bot.timeline import Stage, note
@@ -28,7 +27,6 @@ async def note_reply(session: AsyncSession, telegram_id: int) -> None:
     if latest is None or latest.stage != Stage.DELIVERED:
         return
     note(session, telegram_id, Stage.REPLIED)
-    await offer_after_reply(session, telegram_id)
     replied = select(func.max(TimelineEntry.id)).where(mine, TimelineEntry.stage == Stage.REPLIED).scalar_subquery()
     received = await session.scalar(
         select(func.min(TimelineEntry.at)).where(

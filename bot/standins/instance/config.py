@@ -13,9 +13,7 @@ from typing import Any
 
 #: OpenClaw's exit code for a configuration that it cannot use.
 EXIT_CONFIG = 78
-_ROOT = frozenset(
-    {"gateway", "discovery", "agents", "models", "channels", "messages", "commands", "plugins", "security", "tools"}
-)
+_ROOT = frozenset({"gateway", "discovery", "agents", "models", "channels", "messages", "commands", "plugins", "tools"})
 _SECRETS = frozenset({"token", "apiKey", "botToken", "webhookSecret"})
 
 

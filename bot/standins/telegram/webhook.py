@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -26,12 +25,7 @@ class WebhookSettings:
     secret_token: str = ""
     max_connections: int = 40
     ip_address: str | None = None
-    #: PEM of what signed the server's certificate; None: whom everybody trusts.
-    certificate: str | None = None
-
-    def verification(self) -> ssl.SSLContext | bool:
-        """Whom an HTTPS server is trusted by; raises `ssl.SSLError` where the certificate is none."""
-        return True if self.certificate is None else ssl.create_default_context(cadata=self.certificate)
+    has_custom_certificate: bool = False
 
 
 class Webhook:
@@ -59,12 +53,11 @@ class Webhook:
         self._slots = asyncio.Semaphore(1)
 
     async def set(self, settings: WebhookSettings) -> None:
-        """Deliver there from now on; raises `ssl.SSLError` where the certificate is none, and changes nothing."""
-        verification = settings.verification()
+        """Deliver there from now on."""
         await self.remove()
         self.settings = settings
         self._slots = asyncio.Semaphore(settings.max_connections)
-        self._client = httpx.AsyncClient(timeout=self._config.webhook_timeout, trust_env=False, verify=verification)
+        self._client = httpx.AsyncClient(timeout=self._config.webhook_timeout, trust_env=False)
         self._feeder = asyncio.get_running_loop().create_task(self._feed(settings))
 
     async def remove(self) -> None:

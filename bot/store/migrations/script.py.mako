@@ -1,7 +1,4 @@
-"""${message}
-
-A revision only adds: the release before must be able to work with it (see bot/store/revisions.py).
-"""
+"""${message}"""
 
 from __future__ import annotations
 

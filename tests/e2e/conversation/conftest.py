@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import fcntl
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO
 
 import pytest
 
 from bot.provisioner.single import provisioning
 from bot.standins.telegram import SimulatorClient, SimulatorConfig, create_app, running
-from bot.toolchain import cache_folder
 from tests.e2e.conftest import DockerHost
 from tests.e2e.conversation.served import TOKEN, ServedZaki
 from tests.postgres import PostgresCluster
-
-#: Services at the same time on one machine: an awake OpenClaw takes 1.1 GB, and a test has up to two.
-PLACES = 3
 
 
 @pytest.fixture
@@ -44,28 +36,6 @@ async def zaki_in_two(
 
 
 @asynccontextmanager
-async def a_place() -> AsyncIterator[None]:
-    """One of the few places for services with an awake OpenClaw, in whichever process the test is; waits for it."""
-    with contextlib.ExitStack() as files:
-        locks = [files.enter_context(_lock(number)) for number in range(PLACES)]
-        while not any(map(_is_taken, locks)):
-            await asyncio.sleep(0.2)
-        yield
-
-
-def _lock(number: int) -> IO[str]:
-    return (cache_folder() / f"awake-{number}.lock").open("w")
-
-
-def _is_taken(lock: IO[str]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-@asynccontextmanager
 async def serving(
     host: DockerHost,
     folder: Path,
@@ -80,11 +50,7 @@ async def serving(
     state.mkdir()
     shutil.copy(host.state / "host.json", state)
     simulator = create_app(SimulatorConfig(token=TOKEN))
-    async with (
-        a_place(),
-        running(simulator, host="127.0.0.1", port=0) as api,
-        SimulatorClient(api) as people,
-    ):
+    async with running(simulator, host="127.0.0.1", port=0) as api, SimulatorClient(api) as people:
         served = ServedZaki(state, people, api, folder / "zaki.log", host.facts, roles, database_url, webhook, pool)
         try:
             await served.start()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -22,12 +23,11 @@ from bot.standins.telegram import SimulatorClient
 from bot.store import Database
 from bot.store.tables import Instance, TimelineEntry, User
 from bot.timeline import Stage
-from tests.ports import free_port
 
 PROGRAM = Path(sys.executable).parent / "zaki"
 TOKEN = "123456789:AAreal-token-that-no-instance-may-see0"
 #: Seconds; a gateway starts in ten on a quiet machine.
-PATIENCE = 300.0
+PATIENCE = 180.0
 
 _T = TypeVar("_T")
 
@@ -111,7 +111,7 @@ class ServedZaki:
                     return (await http.get(f"http://{self.settings.listen}/readyz")).status_code == 200
             return False
 
-        await until(ready, "the service's readiness")
+        await until(ready, "the service's readiness", 60)
 
     def kill(self, role: str | None = None) -> None:
         """`kill -9` of one process, or of all: nothing is said, nothing is saved."""
@@ -173,4 +173,11 @@ class ServedZaki:
             if process.poll() is None:
                 process.send_signal(number)
         for process in ending:
-            process.wait(PATIENCE)
+            process.wait(60)
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

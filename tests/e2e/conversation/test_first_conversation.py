@@ -51,7 +51,7 @@ async def awake(zaki: ServedZaki, telegram_id: int) -> Instance:
 async def test_a_stranger_gets_an_assistant_of_their_own(zaki: ServedZaki) -> None:
     ada = await zaki.people.new_user(first_name="Ada")
     said = await zaki.people.say(ada, "hello from Ada")
-    at_once = await zaki.people.wait_for_reply(ada, after=said.id, timeout=60)
+    at_once = await zaki.people.wait_for_reply(ada, after=said.id, timeout=20)
     assert await zaki.instance_of(ada.id) is None or Stage.READY not in await zaki.stages(ada.id)
     assert at_once.text
     await zaki.people.wait_for_reply(ada, after=said.id, timeout=PATIENCE, predicate=echoes("hello from Ada"))
@@ -141,7 +141,7 @@ async def leave(zaki: ServedZaki, ada: Any, instance_id: str) -> None:
     """/delete asks, and then nothing is left."""
     asked = await zaki.people.say(ada, "/delete")
     question = await zaki.people.wait_for_reply(
-        ada, after=asked.id, timeout=60, predicate=lambda message: message.from_bot and bool(message.buttons)
+        ada, after=asked.id, timeout=30, predicate=lambda message: message.from_bot and bool(message.buttons)
     )
     confirm = next(button for row in question.buttons for button in row if "delete" in button.text.lower())
     await zaki.people.press(ada, question, confirm.text)
@@ -287,7 +287,7 @@ async def test_onboarding_reaches_openclaw(zaki: ServedZaki) -> None:
     started = await zaki.people.say(ada, "/start")
     instance = await awake(zaki, ada.id)
     question = await zaki.people.wait_for_reply(
-        ada, after=started.id, timeout=60, predicate=lambda message: message.from_bot and bool(message.buttons)
+        ada, after=started.id, timeout=30, predicate=lambda message: message.from_bot and bool(message.buttons)
     )
     name = next(button for row in question.buttons for button in row if "Ada" in button.text)
     await zaki.people.press(ada, question, name.text)

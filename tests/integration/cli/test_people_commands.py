@@ -17,7 +17,6 @@ from bot.front.context import FrontContext
 from bot.front.inbox import Inbox
 from bot.front.outbox import Outbox
 from bot.front.router import Router
-from bot.front.skills import Mirror
 from bot.front.telegram import TelegramApi
 from bot.provisioner.lease import LeaseHeld
 from bot.settings import Settings
@@ -195,7 +194,7 @@ async def test_a_running_service_ends_the_deletion_and_the_receipt_is_the_operat
 ) -> None:
     provisioner.busy = True
     outbox = Outbox(context, TelegramApi(context))
-    router = Router(context, outbox, Mirror(context.settings, context.database, context.http), grace=0.0)
+    router = Router(context, outbox, grace=0.0)
     running = asyncio.create_task(router.run())
 
     async def remove_once_it_is_wished() -> None:
@@ -291,55 +290,6 @@ async def test_whoever_is_suspended_stays_so(zaki: Zaki, database: Database, pro
     async with database.read() as session:
         user = (await session.scalars(select(User))).one()
     assert user.status == UserStatus.REFUSED
-
-
-async def _wished(database: Database) -> Wish:
-    async with database.read() as session:
-        return (await session.scalars(select(Wish))).one()
-
-
-@pytest.mark.usefixtures("ada")
-async def test_somebody_is_let_out_less_and_again_as_far_as_their_plan(zaki: Zaki, database: Database) -> None:
-    before = await _wished(database)
-    code, _, err = await zaki("user", "egress", "@ada", "none")
-    assert code == 0
-    assert "The instance of Ada (7000000001) gets as far as `none`." in err
-    limited = await _wished(database)
-    # A wish that nobody looks at again would change nothing.
-    assert (limited.egress, limited.wanted, limited.generation) == ("none", before.wanted, before.generation + 1)
-    code, _, err = await zaki("user", "egress", ID, "plan")
-    assert code == 0
-    assert "gets as far as its plan says" in err
-    assert (await _wished(database)).egress is None
-
-
-@pytest.mark.usefixtures("ada")
-async def test_nobody_is_let_out_further_than_the_operators_setting(
-    zaki: Zaki, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ZAKI_EGRESS", "list")
-    code, out, err = await zaki("user", "egress", str(ADA), "open")
-    assert (code, out) == (3, "")
-    assert "The plan standard and ZAKI_EGRESS let nobody further than `list`; a person may get less." in err
-    assert (await _wished(database)).egress is None
-    assert (await zaki("user", "egress", str(ADA), "list"))[0] == 0
-    assert (await _wished(database)).egress == "list"
-
-
-@pytest.mark.usefixtures("ada")
-async def test_an_unknown_policy_is_wrong_usage(zaki: Zaki, database: Database) -> None:
-    code, _, err = await zaki("user", "egress", str(ADA), "some")
-    assert code == 2
-    assert "some" in err
-    assert (await _wished(database)).egress is None
-
-
-async def test_somebody_without_an_instance_has_nothing_to_limit(zaki: Zaki, database: Database) -> None:
-    async with database.write() as session:
-        await people.remember(session, ADA, "Ada")
-    code, _, err = await zaki("user", "egress", str(ADA), "none")
-    assert code == 1
-    assert "They have no instance, nor a place for one; admit them first." in err
 
 
 @pytest.mark.usefixtures("database")

@@ -23,7 +23,6 @@ from bot.front.delivery import Delivery
 from bot.front.inbox import Inbox
 from bot.front.outbox import Outbox
 from bot.front.router import Router
-from bot.front.skills import Mirror
 from bot.front.telegram import TelegramApi
 from bot.front.updates import read_update
 from bot.nudge import Topic
@@ -44,7 +43,7 @@ from tests.updates import press
 DURABLE = Response(status_code=200, headers={"x-openclaw-delivery-accepted": "durable"})
 
 
-async def eventually(check: Callable[[], Awaitable[Any]], within: float = 60.0) -> Any:
+async def eventually(check: Callable[[], Awaitable[Any]], within: float = 15.0) -> Any:
     """What the check gives once it is true; fails after `within` seconds."""
     deadline = asyncio.get_running_loop().time() + within
     while not (found := await check()):
@@ -208,8 +207,7 @@ class Side:
 async def running_side(context: FrontContext, port: int, **options: Any) -> AsyncIterator[Side]:
     """Inbox and router, stopped at the end as `kill` would: whatever is under way is cut off."""
     outbox = Outbox(context, TelegramApi(context))
-    mirror = Mirror(context.settings, context.database, context.http)
-    router = Router(context, outbox, mirror, delivery=Delivery(context.key, port), grace=0.0, **options)
+    router = Router(context, outbox, delivery=Delivery(context.key, port), grace=0.0, **options)
     side = Side(context, Inbox(context, router.wake), router)
     task = asyncio.create_task(router.run())
     try:
@@ -218,7 +216,6 @@ async def running_side(context: FrontContext, port: int, **options: Any) -> Asyn
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await router.close()
-        await mirror.close()
 
 
 @pytest.fixture

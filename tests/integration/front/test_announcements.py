@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.dialects import sqlite
 
-from bot.front import announcements, metrics
+from bot.front import announcements
 from bot.front.announcements import Announcer
 from bot.front.context import FrontContext
 from bot.front.outbox import BotCall, Outbox
@@ -64,13 +64,6 @@ async def _untold(database: Database) -> int:
         return len((await session.scalars(select(Announcement).where(Announcement.told_at.is_(None)))).all())
 
 
-def _gone() -> tuple[float, float]:
-    """How many recalls have ended in instances, and in how many seconds together."""
-    name = "zaki_skill_gone_seconds"
-    count, total = (metrics.REGISTRY.get_sample_value(f"{name}_{part}") for part in ("count", "sum"))
-    return count or 0.0, total or 0.0
-
-
 async def _rest(side: Side, rest: str = "stopped") -> None:
     """The person's instance was up, has rested for long since, and is going to rest more deeply."""
     await side.bring_up(ADA)
@@ -103,30 +96,6 @@ async def test_a_late_job_is_told_once_in_the_persons_time(database: Database, a
     assert said["chat_id"] == ADA
     assert "<b>Morning &lt;brief&gt;</b>, due on Monday, 12 January 1970 at 22:46" in said["text"]
     assert "disable_notification" not in said
-    assert await _untold(database) == 0
-
-
-@pytest.mark.usefixtures("ada")
-@pytest.mark.parametrize(
-    ("detail", "text"),
-    [
-        ({"percent": 80, "of": "space"}, "storage is 80 % full. Ask it to delete"),
-        ({"percent": 80, "of": "files"}, "storage is 80 % full (it has too many files). Ask it"),
-        ({"percent": 100, "of": "space"}, "storage is full, so it can keep nothing new"),
-        ({"percent": 100, "of": "files"}, "storage is full (it has too many files), so it can keep nothing new"),
-        ({}, "storage is full, so"),
-    ],
-)
-async def test_a_disk_that_fills_up_is_told_once(
-    database: Database, announcer: Announcer, detail: dict[str, Any], text: str
-) -> None:
-    # Of two that came together the later one counts.
-    await _announce(database, News.DISK, {"percent": 80, "of": "space"})
-    await _announce(database, News.DISK, detail)
-    await announcer.look()
-    await announcer.look()
-    (said,) = await _said(database)
-    assert text in said["text"]
     assert await _untold(database) == 0
 
 
@@ -286,43 +255,6 @@ async def test_the_button_keeps_it_awake(side: Side, announcer: Announcer) -> No
     assert (again.awake_until, again.generation) == (wish.awake_until, wish.generation)
     await side.handle(text_message(4, ADA, "/status"))
     assert "You asked it to stay awake until tomorrow at" in (await side.said(ADA))[-1]
-
-
-@pytest.mark.parametrize("away", [UserStatus.SUSPENDED, UserStatus.BLOCKED])
-async def test_a_recall_waits_for_who_cannot_be_told_now(
-    database: Database, ada: User, announcer: Announcer, away: UserStatus
-) -> None:
-    recall = {"owner": "samples", "slug": "tide-tables", "version": "1.0.0", "says": "It lies.", "took": 4.0}
-    before = _gone()
-    async with database.write() as session:
-        (await session.get_one(User, ada.id)).status = away
-    await _announce(database, News.SKILL_RECALLED, recall)
-    await _announce(database, News.DISK, {"percent": 90})
-    await announcer.look()
-    assert (await _said(database), await _untold(database)) == ([], 1)
-    async with database.write() as session:
-        (await session.get_one(User, ada.id)).status = UserStatus.ACTIVE
-    await announcer.look()
-    (told,) = await _said(database)
-    assert "It lies." in told["text"]
-    await announcer.look()
-    assert (len(await _said(database)), await _untold(database)) == (1, 0)
-    # Counted once, with the seconds that it took in the instance.
-    assert _gone() == (before[0] + 1, before[1] + 4.0)
-
-
-async def test_recalls_that_wait_are_in_nobodys_way(
-    database: Database, announcer: Announcer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(announcements, "_AT_ONCE", 1)
-    away, there = await _person(database, ADA), await _person(database, ADA + 1)
-    async with database.write() as session:
-        (await session.get_one(User, away.id)).status = UserStatus.SUSPENDED
-    recall = {"owner": "samples", "slug": "tide-tables", "version": "1.0.0", "says": "It lies."}
-    for telegram_id in (away.telegram_id, there.telegram_id):
-        await _announce(database, News.SKILL_RECALLED, recall, telegram_id)
-    await announcer.look()
-    assert [said["chat_id"] for said in await _said(database)] == [there.telegram_id]
 
 
 @pytest.mark.parametrize("case", ["suspended", "leaving", "forgotten", "blocked"])

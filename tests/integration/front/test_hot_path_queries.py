@@ -16,7 +16,7 @@ from bot.front.inbox import IS_PENDING, Inbox
 from bot.front.updates import read_update
 from bot.front.view import look
 from bot.store import Database
-from bot.store.tables import InboxUpdate, SkillPerson, UserStatus, Wish
+from bot.store.tables import InboxUpdate, UserStatus, Wish
 from bot.users import people
 from tests.updates import photo_message
 
@@ -66,11 +66,3 @@ async def test_finding_work_after_a_start_reads_what_is_pending_alone(database: 
             statement = query.compile(dialect=sqlite.dialect())
             plan = (await session.execute(text(f"EXPLAIN QUERY PLAN {statement}"))).all()
             assert index in plan[0][3]
-
-
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-async def test_looking_for_offers_that_are_due_reads_those_alone(database: Database) -> None:
-    statement = select(SkillPerson.telegram_id).where(SkillPerson.offer_at <= 1.0).compile(dialect=sqlite.dialect())
-    async with database.read() as session:
-        plan = (await session.execute(text(f"EXPLAIN QUERY PLAN {str(statement).replace('?', '1.0')}"))).all()
-    assert "skill_people_offers" in plan[0][3]

@@ -20,7 +20,7 @@ from tests.integration.front.conftest import Gateways, Side, eventually, running
 from tests.updates import membership, press, text_message
 
 ADA, BEN = 4711, 4712
-COMMANDS = ("/start", "/help", "/status", "/skills", "/privacy", "/delete")
+COMMANDS = ("/start", "/help", "/status", "/privacy", "/delete")
 
 
 async def test_zakis_commands_never_reach_the_instance(side: Side, gateways: Gateways) -> None:

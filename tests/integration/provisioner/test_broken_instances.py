@@ -18,7 +18,6 @@ from bot.provisioner import waking
 from bot.provisioner.archive import Archive
 from bot.provisioner.containers import Containers, FileInVolume, Observed
 from bot.provisioner.context import ProvisionerContext
-from bot.provisioner.egress import EgressSets
 from bot.provisioner.lease import new_owner
 from bot.provisioner.openclaw import CONFIG_FILE
 from bot.provisioner.reconcile import InstanceBroken, Reconciler
@@ -132,7 +131,6 @@ async def reconciler(
             stacks=cast(StackManager, world),
             archive=Archive(settings.state, ArchiveKey(b"a" * 32), cast(Containers, world)),
             http=http,
-            egress=EgressSets(None),
         )
 
         async def nobody(_besides: str) -> int:

@@ -20,10 +20,8 @@ from bot.provisioner.archive import Archive
 from bot.provisioner.containers import Containers
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Action, Decision
-from bot.provisioner.egress import EgressSets
 from bot.provisioner.jobs import Job
 from bot.provisioner.resting import Resting
-from bot.provisioner.skills import Recalling
 from bot.provisioner.sleep import WakeAdmission
 from bot.provisioner.sleep.freezer import Freezer
 from bot.provisioner.stacks import StackManager
@@ -109,13 +107,12 @@ async def context(
             stacks=cast(StackManager, machine),
             archive=Archive(settings.state, ArchiveKey(b"a" * 32), containers),
             http=http,
-            egress=EgressSets(None),
         )
 
 
 def waking(context: ProvisionerContext, machine: Machine) -> Waking:
     freezer, admission = cast(Freezer, machine), cast(WakeAdmission, machine)
-    return Waking(context, freezer, admission, asyncio.Semaphore(1), Recalling(context))
+    return Waking(context, freezer, admission, asyncio.Semaphore(1))
 
 
 async def work(context: ProvisionerContext) -> Work:

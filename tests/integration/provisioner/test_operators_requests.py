@@ -20,7 +20,6 @@ from bot.provisioner.archive import Archive
 from bot.provisioner.containers import Containers, FileInVolume, Observed
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Action, Request
-from bot.provisioner.egress import EgressSets
 from bot.provisioner.lease import new_owner
 from bot.provisioner.reconcile import Reconciler, Refused
 from bot.provisioner.sleep import WakeAdmission
@@ -146,7 +145,6 @@ async def reconciler(
                 containers=containers,
                 stacks=cast(StackManager, world),
                 archive=Archive(settings.state, ArchiveKey(b"a" * 32), containers),
-                egress=EgressSets(None),
                 http=http,
             )
             return Reconciler(context, new_owner(), WakeAdmission(nobody, nothing, nothing), asyncio.Semaphore(4))

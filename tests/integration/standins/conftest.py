@@ -92,7 +92,7 @@ def eventually() -> Eventually:
     """Wait until a condition holds; fails after a generous deadline."""
 
     async def wait(condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(20):
             while not condition():
                 await asyncio.sleep(0.005)
 

@@ -1,21 +1,10 @@
 """Delivery to a webhook, by Telegram's rules."""
 
-import asyncio
-import socket
-import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
-from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-from telegram import Bot, InputFile, Update
+from telegram import Bot, Update
 from telegram.error import BadRequest
 from telegram.ext import Application, MessageHandler, filters
 
@@ -169,68 +158,3 @@ async def test_a_webhook_that_cannot_be(bot: Bot) -> None:
         await bot.set_webhook("ftp://example.org")
     with pytest.raises(BadRequest, match=r"(?i)secret token contains unallowed characters"):
         await bot.set_webhook("https://example.org", secret_token="not allowed!")
-
-
-async def test_a_webhook_is_verified_by_the_certificate_that_was_uploaded(
-    sim: Any, bot: Bot, eventually: Any, tmp_path: Path
-) -> None:
-    received = []
-
-    async def take(request: Request) -> Response:
-        received.append(await request.json())
-        return Response()
-
-    own, other = self_signed(tmp_path / "own"), self_signed(tmp_path / "other")
-    app = Starlette(routes=[Route("/hook", take, methods=["POST"])])
-    async with running_tls(app, own) as url:
-        await bot.set_webhook(f"{url}/hook", certificate=other.read_bytes())
-        await sim.client.say(await sim.client.new_user(), "hello")
-        await eventually(lambda: sim.simulator.webhook.last_error is not None)
-        assert "certificate" in sim.simulator.webhook.last_error[1].lower()
-        assert received == []
-        await bot.set_webhook(f"{url}/hook", certificate=own.read_bytes())
-        await eventually(lambda: bool(received))
-        assert (await bot.get_webhook_info()).has_custom_certificate
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"", "failed to set custom certificate file"),
-        (b"no certificate", "failed to set custom certificate file"),
-        ("\xe9".encode("latin-1"), "failed to set custom certificate file"),
-        (b"x" * (3 * 2**20 + 1), r"Certificate size is too big \(3145729 bytes\)"),
-    ],
-)
-async def test_what_is_no_certificate_is_refused_and_changes_nothing(
-    bot: Bot, receiver: Any, content: bytes, reason: str
-) -> None:
-    await bot.set_webhook(receiver.url)
-    with pytest.raises(BadRequest, match=reason):
-        await bot.set_webhook("https://127.0.0.1/", certificate=InputFile(content))
-    info = await bot.get_webhook_info()
-    assert (info.url, info.has_custom_certificate) == (receiver.url, False)
-
-
-def self_signed(path: Path) -> Path:
-    """A certificate for 127.0.0.1; its key is beside it."""
-    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
-    words += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{path}.key", "-out", f"{path}.pem"]
-    subprocess.run(words, capture_output=True, check=True)
-    return path.with_suffix(".pem")
-
-
-@asynccontextmanager
-async def running_tls(app: Starlette, certificate: Path) -> AsyncIterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(
-            app, log_config=None, ssl_certfile=certificate, ssl_keyfile=certificate.with_suffix(".key")
-        )
-        server = uvicorn.Server(config)
-        with patch.object(server, "capture_signals", nullcontext):
-            task = asyncio.create_task(server.serve([listener.dup()]))
-            try:
-                yield f"https://127.0.0.1:{listener.getsockname()[1]}"
-            finally:
-                server.should_exit = True
-                await task

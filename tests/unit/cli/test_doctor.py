@@ -1,16 +1,12 @@
 """What doctor makes of what it sees."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bot.cli import doctor
 from bot.cli.doctor import Check, DockerFacts, render
-from bot.settings import Settings
-from infra.host import _facts
-from infra.spec import HostSpec
 
 HEALTHY = DockerFacts(version="20.10.24+dfsg1", live_restore=True, image="sha256:" + "a" * 64)
 
@@ -24,19 +20,14 @@ HEALTHY = DockerFacts(version="20.10.24+dfsg1", live_restore=True, image="sha256
         doctor.limits_check(HEALTHY),
         doctor.live_restore_check(HEALTHY),
         doctor.bridge_check(1),
-        doctor.firewall_check(True, True),
-        doctor.firewall_check(True, None),
-        doctor.stack_check({}),
         doctor.engine_check("v3.274.1", "3.274.1"),
         doctor.program_check("sh", Path("/bin/sh"), ""),
         doctor.image_check(HEALTHY, "zaki/openclaw:1"),
-        doctor.install_policy_check(replace(HEALTHY, install_policy=True)),
         doctor.restic_check("restic 0.14.0 compiled with go1.19.8 on linux/amd64"),
         doctor.inotify_check(8192, 8192),
         doctor.uid_check(None),
         doctor.swap_check(8 * doctor.GIB, 16 * doctor.GIB),
         doctor.memory_check(doctor.LEAST_MEMORY),
-        doctor.volumes_check(Path("/volumes")),
         doctor.disk_check(Path("/"), doctor.LEAST_DISK),
     ],
     ids=lambda check: check.name,
@@ -57,8 +48,6 @@ def test_what_is_there_is_ok_and_needs_no_cure(check: Check) -> None:
         doctor.limits_check(DockerFacts(unlimited=("swap",))),
         doctor.bridge_check(None),
         doctor.bridge_check(0),
-        doctor.firewall_check(True, False),
-        doctor.stack_check({"ufw": ("UFW is off",)}),
         doctor.engine_check("", "3.274.1"),
         doctor.engine_check("v3.274.10", "3.274.1"),
         doctor.program_check("plugin", Path("/nowhere"), "5.2.0"),
@@ -75,8 +64,6 @@ def test_what_zaki_cannot_do_without_fails_with_a_cure(check: Check) -> None:
     "check",
     [
         doctor.live_restore_check(DockerFacts()),
-        doctor.firewall_check(False, None),
-        doctor.install_policy_check(HEALTHY),
         doctor.restic_check(""),
         doctor.inotify_check(128, 8192),
         doctor.inotify_check(None, 8192),
@@ -84,7 +71,6 @@ def test_what_zaki_cannot_do_without_fails_with_a_cure(check: Check) -> None:
         doctor.swap_check(0, 4 * doctor.GIB),
         doctor.swap_check(2 * doctor.GIB, 16 * doctor.GIB),
         doctor.memory_check(doctor.LEAST_MEMORY - 1),
-        doctor.volumes_check(None),
         doctor.disk_check(Path("/"), 0),
     ],
     ids=lambda check: check.name,
@@ -93,31 +79,6 @@ def test_what_only_makes_zaki_worse_is_a_warning_with_a_cure(check: Check) -> No
     assert not check.ok
     assert not check.failed
     assert check.cure
-
-
-@pytest.mark.parametrize(("status", "intact"), [(0, True), (1, False)])
-async def test_the_hosts_own_program_tells_whether_its_firewall_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, intact: bool
-) -> None:
-    program = tmp_path / "firewall"
-    program.write_text(f"#!/bin/sh\n[ $1 = status ] && exit {status}\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(doctor, "FIREWALL", program)
-    settings = Settings(_env_file=None, state=tmp_path)
-    host = HostSpec(image="sha256:" + "a" * 64, host_file=str(settings.state / "host.json"), firewall=True)
-    for declared in (host, replace(host, firewall=False)):
-        (settings.state / "host.json").write_text(_facts(declared, "zaki0", host.image))
-        # Only root looks into the kernel's tables.
-        monkeypatch.setattr("os.geteuid", lambda: 0)
-        found = await doctor._firewall(settings)
-        assert found == ((True, intact) if declared.firewall else (False, None))
-        monkeypatch.setattr("os.geteuid", lambda: 1000)
-        assert await doctor._firewall(settings) == (declared.firewall, None)
-
-
-def test_what_changed_on_a_host_is_named_with_the_step_that_made_it() -> None:
-    check = doctor.stack_check({"ufw": ("UFW is off", "UFW lacks the rule: allow 443/tcp"), "bans": ("no jail",)})
-    assert check.found == "bans: no jail; ufw: UFW is off; ufw: UFW lacks the rule: allow 443/tcp"
 
 
 @pytest.mark.parametrize(

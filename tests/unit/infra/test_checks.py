@@ -13,8 +13,7 @@ import pulumi_docker as docker
 import pytest
 
 from infra import checks
-from infra.checks import COMMAND, CONTAINER, NETWORK, REMOTE, VOLUME, PolicyViolation, check, is_refusal
-from infra.disk import SCRIPT, Disk, Verb, render, render_command
+from infra.checks import CONTAINER, NETWORK, VOLUME, PolicyViolation, check, is_refusal
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -175,71 +174,6 @@ def test_person_declares_nothing_but_their_own_instance(kind: str) -> None:
         check(STACK, kind, "x", {"driver": "bridge", "options": {"com.docker.network.bridge.enable_icc": "false"}})
 
 
-DISK = Disk(STACK, "/var/lib/zaki/volumes", 2048, 200_000)
-#: Everything that another command than a disk's would differ in.
-OTHER_COMMANDS: list[dict[str, Any]] = [
-    {"create": "reboot"},
-    {"create": render(Verb.MAKE) + "reboot\n"},
-    {"update": render(Verb.REMOVE)},
-    {"delete": None},
-    {"stdin": SCRIPT + "reboot\n"},
-    {"stdin": None},
-    {"interpreter": ["/usr/bin/env"]},
-    {"dir": "/tmp"},  # noqa: S108
-    {"triggers": ["1"]},
-    {"add_previous_output_in_env": True},
-    {"environment": None},
-    {"environment": DISK.environment | {"ZAKI_INSTANCE": "u-9999999999"}},
-    {"environment": DISK.environment | {"ZAKI_VOLUMES": "/var/../etc"}},
-    {"environment": DISK.environment | {"ZAKI_MIB": "0"}},
-    {"environment": DISK.environment | {"ZAKI_INODES": "$(reboot)"}},
-    {"environment": DISK.environment | {"BASH_ENV": "/x"}},
-]
-
-
-def test_its_own_disk_is_the_only_command_of_a_person() -> None:
-    check(STACK, COMMAND, "disk", render_command(DISK))
-    check(STACK, VOLUME, STACK, {"name": STACK, "driver": "local", "driver_opts": dict(DISK.options)})
-    with pytest.raises(PolicyViolation):
-        check("u-9999999999", COMMAND, "disk", render_command(DISK))
-    # A host's stack has commands of its own.
-    check("dev", COMMAND, "swap", {"create": "swapon"})
-
-
-@pytest.mark.parametrize("changes", OTHER_COMMANDS)
-def test_another_command_is_refused(changes: dict[str, Any], declare: Any) -> None:
-    asked = {name: value for name, value in {**render_command(DISK), **changes}.items() if value is not None}
-    with pytest.raises(PolicyViolation, match="may not declare"):
-        check(STACK, COMMAND, "disk", asked)
-    [transform] = declare(STACK, checks.register, {}).transforms
-
-    async def ask() -> None:
-        hidden = {key: pulumi.Output.secret(value) for key, value in _wire(asked).items()}
-        await transform(pulumi.ResourceTransformArgs(True, COMMAND, "disk", hidden, pulumi.ResourceOptions()))
-
-    with pytest.raises(PolicyViolation, match="may not declare"):
-        asyncio.run(ask())
-
-
-@pytest.mark.parametrize(
-    "device",
-    ["/", "/data", f"/{STACK}/data", f"/var/../{STACK}/data", f"/var/{STACK}", "/var/u-9999999999/data", "data"],
-)
-def test_a_mount_of_anything_but_its_disk_is_refused(device: str) -> None:
-    asked = {"name": STACK, "driver_opts": {"type": "none", "o": "bind", "device": device}}
-    with pytest.raises(PolicyViolation, match="asks for a mount of the host"):
-        check(STACK, VOLUME, "v", asked)
-
-
-@pytest.mark.parametrize("changes", [{"type": "nfs"}, {"o": "bind,suid"}, {"x": "y"}])
-def test_a_mount_in_another_way_is_refused(changes: dict[str, str]) -> None:
-    asked = {"name": STACK, "driver_opts": {**DISK.options, **changes}}
-    with pytest.raises(PolicyViolation, match="asks for a mount of the host"):
-        check(STACK, VOLUME, "v", asked)
-    with pytest.raises(PolicyViolation, match="asks for a mount of the host"):
-        check("dev", VOLUME, "v", {"name": STACK, "driver_opts": dict(DISK.options)})
-
-
 @pytest.mark.parametrize(
     ("asked", "complaint"),
     [
@@ -264,29 +198,6 @@ def test_volume_is_refused(asked: dict[str, Any], complaint: str) -> None:
 def test_network_is_refused(asked: dict[str, Any], complaint: str) -> None:
     with pytest.raises(PolicyViolation, match=complaint):
         check("dev", NETWORK, "n", asked)
-
-
-PINNED = {"host": "h", "host_key": "ssh-ed25519 AAAA"}
-
-
-def test_host_may_run_commands_where_its_key_is_pinned() -> None:
-    check("dev", REMOTE, "step", {"connection": PINNED, "logging": "none"})
-
-
-@pytest.mark.parametrize(
-    ("changes", "complaint"),
-    [
-        ({"connection": {"host": "h"}}, "does not pin the ed25519 key"),
-        ({"connection": {"host": "h", "host_key": "ssh-rsa AAAA"}}, "does not pin the ed25519 key"),
-        ({"connection": {**PINNED, "password": "x"}}, "logs in by something else"),
-        ({"connection": {**PINNED, "private_key": "x"}}, "logs in by something else"),
-        ({"logging": None}, "shows what it prints"),
-        ({"triggers": ["x"]}, "asks to be replaced"),
-    ],
-)
-def test_remote_command_is_refused(changes: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(PolicyViolation, match=f"The command step {complaint}.*; no stack may do that"):
-        check("dev", REMOTE, "step", {"connection": PINNED, "logging": "none", **changes})
 
 
 def test_a_refusal_is_told_from_what_the_engine_prints() -> None:

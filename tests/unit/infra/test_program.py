@@ -44,26 +44,6 @@ def test_person_gets_a_hardened_container(declare: Any) -> None:
     assert container["volumes"] == [{"volumeName": INSTANCE.id, "containerPath": "/home/node"}]
 
 
-def test_instance_asks_the_hosts_resolver_alone(declare: Any) -> None:
-    spec = dataclasses.replace(INSTANCE, resolver=IPv4Address("10.86.0.1"))
-    container = declare(INSTANCE.id, main, spec.to_config()).inputs("Container")
-    assert container["dns"] == ["10.86.0.1"]
-    assert not any("proxy" in setting.lower() for setting in container["envs"])
-    assert "dns" not in declare(INSTANCE.id, main, INSTANCE.to_config()).inputs("Container")
-
-
-def test_instance_with_a_list_is_told_of_the_proxy_and_reaches_zaki_without_it(declare: Any) -> None:
-    spec = dataclasses.replace(INSTANCE, proxy="10.86.0.1:3129")
-    container = declare(INSTANCE.id, main, spec.to_config()).inputs("Container")
-    told = dict(setting.split("=", 1) for setting in container["envs"])
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
-        assert told[name] == "http://10.86.0.1:3129"
-    # Zaki must see the address that an instance calls from.
-    assert "10.86.0.1" in told["NO_PROXY"].split(",")
-    assert told["no_proxy"] == told["NO_PROXY"]
-    assert told["NODE_USE_ENV_PROXY"] == "1"
-
-
 def test_pulumi_never_starts_a_container(declare: Any) -> None:
     container = declare(INSTANCE.id, main, INSTANCE.to_config()).inputs("Container")
     assert (container["start"], container["mustRun"], container["restart"]) == (False, False, "no")
@@ -84,30 +64,6 @@ def test_container_carries_its_owner_and_limits_as_labels(declare: Any) -> None:
 def test_labels_of_a_volume_do_not_depend_on_the_plan(declare: Any) -> None:
     volume = declare(INSTANCE.id, main, INSTANCE.to_config()).inputs("Volume")
     assert {label["label"] for label in volume["labels"]} == {"zaki.instance", "zaki.stack", "zaki.network"}
-
-
-def test_plain_volume_is_as_it_always_was(declare: Any) -> None:
-    declared = declare(INSTANCE.id, main, INSTANCE.to_config())
-    assert set(declared.inputs("Volume")) == {"name", "labels"}
-    assert not [args for args in declared.declared if args.typ == "command:local:Command"]
-
-
-def test_disk_is_made_before_the_volume_that_binds_it(declare: Any) -> None:
-    spec = dataclasses.replace(INSTANCE, volumes="/var/lib/zaki/volumes")
-    declared = declare(spec.id, main, spec.to_config())
-    kinds = [args.typ for args in declared.declared]
-    assert kinds.index("command:local:Command") < kinds.index("docker:index/volume:Volume")
-    volume, command = declared.inputs("Volume"), declared.inputs("Command")
-    assert volume["driver"] == "local"
-    device = f"/var/lib/zaki/volumes/{spec.id}/data"
-    assert volume["driverOpts"] == {"type": "none", "o": "bind", "device": device}
-    assert command["environment"] == {
-        "ZAKI_VOLUMES": "/var/lib/zaki/volumes",
-        "ZAKI_INSTANCE": spec.id,
-        "ZAKI_MIB": "2048",
-        "ZAKI_INODES": "200000",
-    }
-    assert [command[moment].split()[-5] for moment in ("create", "update", "delete")] == ["make", "keep", "remove"]
 
 
 def test_host_declares_a_bridge_without_traffic_between_instances(declare: Any) -> None:
@@ -132,19 +88,7 @@ def test_services_can_read_what_the_host_tells(declare: Any, tmp_path: Path) -> 
         docker_range=IPv4Network("10.86.255.0/24"),
         image="sha256:" + "a" * 64,
         runtime="runc",
-        volumes=Path("/var/lib/zaki/volumes"),
     )
-
-
-def test_services_of_a_host_without_disks_are_told_so(declare: Any, tmp_path: Path) -> None:
-    written = tmp_path / "host.json"
-    without = dataclasses.replace(HOST, volumes=None)
-    written.write_text(declare("dev", main, without.to_config()).inputs("Command")["stdin"])
-    assert HostFacts.read(written).volumes is None
-    older = json.loads(written.read_text())
-    del older["volumes"]
-    written.write_text(json.dumps(older))
-    assert HostFacts.read(written).volumes is None
 
 
 def test_local_tag_is_told_by_its_content_and_never_pulled(declare: Any) -> None:

@@ -12,9 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.configuration import SpecError
-from infra.spec import MEMORY_FLOOR_MIB, RESERVED_LABELS, HostSpec, InstanceSpec, is_digest, is_instance_id
-from infra.target import Target
+from infra.spec import MEMORY_FLOOR_MIB, RESERVED_LABELS, HostSpec, InstanceSpec, SpecError, is_digest, is_instance_id
 
 IMAGE = "sha256:" + "0123456789abcdef" * 4
 LOWER = string.ascii_lowercase + string.digits
@@ -61,9 +59,6 @@ labels = st.dictionaries(
 )
 
 
-folders = st.sampled_from([None, "/var/lib/zaki/volumes", "/with a space/ünï"])
-
-
 @st.composite
 def instances(draw: st.DrawFn) -> InstanceSpec:
     memory = draw(st.integers(MEMORY_FLOOR_MIB, 1 << 20))
@@ -76,13 +71,8 @@ def instances(draw: st.DrawFn) -> InstanceSpec:
         swap_mib=draw(st.integers(2 * memory, 2 << 20)),
         cpus=f"{draw(st.integers(0, 999))}.{draw(st.integers(1, 9))}",
         pids=draw(st.integers(64, 32768)),
-        disk_mib=draw(st.integers(512, 1 << 24)),
-        inodes=draw(st.integers(1000, 1 << 20)),
-        volumes=draw(folders),
         runtime=draw(st.sampled_from(["runc", "runsc", "crun"])),
         plan=draw(words(string.ascii_lowercase, LOWER + "-", 20)),
-        resolver=draw(st.none() | st.just(IPv4Address("10.86.0.1"))),
-        proxy=draw(st.none() | st.just("10.86.0.1:3128")),
         labels=draw(labels),
     )
 
@@ -91,8 +81,6 @@ def instances(draw: st.DrawFn) -> InstanceSpec:
 def hosts(draw: st.DrawFn) -> HostSpec:
     prefix = draw(st.integers(8, 24))
     number = draw(st.integers(0, (1 << 24) - 1)) | int(IPv4Address("10.0.0.0"))
-    names = st.lists(st.sampled_from(["example.org", ".example.org", "a-b.example.org"]), min_size=1).map(tuple)
-    firewall = draw(st.booleans())
     return HostSpec(
         image=draw(images | st.just("zaki/openclaw:2026.9.6")),
         host_file=draw(st.sampled_from(["/etc/zaki/host.json", "~/state/host.json", "/with a space/ünï"])),
@@ -101,10 +89,6 @@ def hosts(draw: st.DrawFn) -> HostSpec:
         subnet=IPv4Network((number, prefix), strict=False),
         runtime=draw(st.sampled_from(["runc", "runsc"])),
         host_swap_mib=draw(st.none() | st.integers(0, 1 << 24)),
-        volumes=draw(folders),
-        firewall=firewall,
-        egress_lists=draw(st.dictionaries(st.sampled_from(["standard", "large"]), names)) if firewall else {},
-        forwarders=tuple(draw(st.lists(st.integers(0, (1 << 32) - 1).map(IPv4Address)))) if firewall else (),
     )
 
 
@@ -144,7 +128,6 @@ def test_what_has_a_default_may_be_left_out() -> None:
         "zaki:docker_range": "10.86.255.0/24",
         "zaki:runtime": "runc",
         "zaki:host_swap_mib": "auto",
-        "zaki:volumes": "/var/lib/zaki/volumes",
     }
 
 
@@ -176,17 +159,6 @@ def test_missing_value_is_named(key: str) -> None:
         ({"cpus": "-1.0"}, "cpus is"),
         ({"pids": 0}, "from 64 to 32768"),
         ({"pids": 1 << 20}, "from 64 to 32768"),
-        ({"disk_mib": 63}, "from 64 to"),
-        ({"disk_mib": 1 << 25}, "from 64 to"),
-        ({"inodes": 999}, "from 1000 to"),
-        ({"disk_mib": 64, "inodes": 200_000}, "half of a disk of 64 MiB"),
-        ({"volumes": "volumes"}, "absolute path without"),
-        ({"volumes": "/"}, "absolute path without"),
-        ({"volumes": "/var/lib/../etc"}, "absolute path without"),
-        ({"volumes": "/var//lib"}, "absolute path without"),
-        ({"volumes": "//var"}, "absolute path without"),
-        ({"volumes": "/var/"}, "absolute path without"),
-        ({"volumes": "/var\n"}, "absolute path without"),
         ({"runtime": "/bin/sh"}, "runtime is"),
         ({"plan": "no plan"}, "plan is"),
         ({"address": IPv4Address("8.8.8.8")}, "private address"),
@@ -219,7 +191,6 @@ def test_instance_is_refused_with_a_sentence(changes: dict[str, Any], complaint:
         ({"runtime": ""}, "runtime is"),
         ({"host_swap_mib": -1}, "host_swap_mib is -1"),
         ({"host_swap_mib": 1 << 25}, "or auto"),
-        ({"volumes": "~/volumes"}, "volumes is '~/volumes'"),
     ],
 )
 def test_host_is_refused_with_a_sentence(changes: dict[str, Any], complaint: str) -> None:
@@ -271,13 +242,3 @@ def test_digests(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "zaki/openclaw:1", IMAGE[:-1], "a@b@" + IMAGE, IMAGE.upper()])
 def test_no_digests(text: str) -> None:
     assert not is_digest(text)
-
-
-def test_lists_of_names_need_a_firewall_which_a_host_behind_ssh_has() -> None:
-    names = {"standard": ("api.example.org",)}
-    with pytest.raises(SpecError, match="set zaki:firewall to true"):
-        HostSpec(image=f"sha256:{'a' * 64}", host_file="/host.json", egress_lists=names)
-    target = Target.parse("ssh://admin@192.0.2.7", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43)
-    behind = HostSpec(image=f"sha256:{'a' * 64}", host_file="/host.json", egress_lists=names, target=target)
-    assert behind.firewall
-    assert behind.proxy_ports == {"standard": 3128}

@@ -35,18 +35,6 @@ def test_errors_are_kept_without_colours() -> None:
     assert watch.errors == ("name is in use", "by another", "update failed")
 
 
-def test_the_last_words_of_a_script_are_the_cause_and_not_the_script() -> None:
-    watch = EngineWatch(lambda _text: None)
-    watch(_diagnostic("error", 'Process exited with status 1: running "set -e\\nfalse":\nReading lists\nIt is full.\n'))
-    assert watch.errors == ("It is full.", "Reading lists")
-
-
-def test_script_that_said_nothing_is_not_repeated() -> None:
-    watch = EngineWatch(lambda _text: None)
-    watch(_diagnostic("error", 'Process exited with status 1: running "set -e\\nfalse":\n'))
-    assert watch.errors == ("Process exited with status 1 in a script that said nothing",)
-
-
 @pytest.mark.parametrize(
     "secret",
     ["123456789:AAH-abcdefghijklmnopqrstuvwxyz_0123", "sk-zaki-0123456789-abcdefghijk", "user:pass1word"],

@@ -21,7 +21,6 @@ from bot.provisioner.openclaw import (
     render_config,
     render_user_file,
 )
-from bot.standins.instance import InstanceConfig
 
 ID = "u-abcdefghij"
 
@@ -140,16 +139,3 @@ def lists(value: Any, path: str = "") -> Iterator[tuple[str, list[Any]]]:
         if isinstance(each, list):
             yield below, each
         yield from lists(each, below)
-
-
-def test_the_install_policy_is_on_where_the_image_has_the_program_for_it() -> None:
-    url, program = "http://10.86.0.1:8081/skills", "/usr/local/lib/zaki/install-policy"
-    for without in (gateway_config(), replace(gateway_config(), skills_url=url)):
-        # OpenClaw would install nothing at all.
-        assert "security" not in render_config(without)
-    found = render_config(replace(gateway_config(), skills_url=url, install_policy=program))
-    policy = found["security"]["installPolicy"]
-    assert policy["enabled"] is True
-    assert (policy["exec"]["command"], policy["exec"]["env"]) == (program, {"ZAKI_SKILLS": url})
-    # The stand-in refuses what it does not know, as OpenClaw does.
-    InstanceConfig.parse(found)

@@ -162,7 +162,7 @@ def eventually() -> Eventually:
     """Wait until a condition holds; fails after a generous deadline."""
 
     async def wait(condition: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(20):
             while not await condition():
                 await asyncio.sleep(0.01)
 
