@@ -20,6 +20,7 @@ from bot.provisioner.archive import Archive
 from bot.provisioner.containers import Containers
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Action, Request
+from bot.provisioner.engine import end_what_engines_left
 from bot.provisioner.health import Health
 from bot.provisioner.lease import LeaseHeld, is_live, new_owner, release_dead
 from bot.provisioner.operations import close_dead
@@ -119,6 +120,7 @@ class Provisioner:
         await release_dead(self._database)
         await close_dead(self._database)
         self._loops = [
+            asyncio.create_task(end_what_engines_left(self._settings.state), name="engines"),
             asyncio.create_task(self._follow_wishes(), name="wishes"),
             asyncio.create_task(self._forever(self._watch_deaths), name="deaths"),
             asyncio.create_task(self._forever(self._resync_regularly), name="resync"),

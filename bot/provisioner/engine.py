@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import IO, Any
 
 from pulumi.automation import CommandResult, PulumiCommand
@@ -28,6 +30,9 @@ _PASSED_ON = (
 # round: a channel of an engine that is gone, waiting to try again, made a new engine there unreachable at once
 # ("Resource monitor has terminated").
 _GRPC_CHANNEL_OPTIONS.append(("grpc.use_local_subchannel_pool", 1))
+
+#: Seconds between two looks for what an earlier service's engines have left.
+_LOOK_AFTER = 2.0
 
 
 class EngineStopped(Exception):
@@ -98,7 +103,9 @@ class EngineCommand(PulumiCommand):
                 self._end(process)
             # Whoever was killed has left plugins behind, and they hold its output open.
             if not output.ended(0) or process.wait() < 0:
-                _kill_group(process.pid)
+                process.kill()
+                process.wait()
+                end_session(process.pid)
             output.join()
             errors.join()
             process.wait()
@@ -158,9 +165,66 @@ class _Reader:
         return "\n".join(self._lines)
 
 
-def _kill_group(group: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
+async def end_what_engines_left(state: Path) -> None:
+    """End plugins whose engine was killed together with the service that it worked for; return when none is left.
+
+    They notice that it is gone only after minutes. An engine that is still at work is waited for.
+
+    Args:
+        state: The folder with the stacks.
+    """
+    while True:
+        left, at_work = await asyncio.to_thread(_left_and_at_work, os.fsencode(state))
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if not left and not at_work:
+            return
+        await asyncio.sleep(_LOOK_AFTER)
+
+
+def end_session(engine: int) -> None:
+    """Kill what an engine that has ended has left running.
+
+    Each plugin leads a process group of its own, in the session that the engine leads. A session's number is nobody
+    else's while it has members.
+    """
+    for pid in _processes():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getsid(pid) == engine:
+                os.kill(pid, signal.SIGKILL)
+
+
+def _left_and_at_work(mark: bytes) -> tuple[list[int], bool]:
+    """Plugins whose session has neither an engine nor its leader any more; and whether others' engines are at work."""
+    plugins, engines = dict[int, int](), set[int]()
+    at_work = False
+    for pid in _processes():
+        process = Path(f"/proc/{pid}")
+        with contextlib.suppress(OSError):
+            name = (process / "comm").read_text().strip()
+            if not name.startswith("pulumi") or mark not in (process / "environ").read_bytes():
+                continue
+            session = os.getsid(pid)
+            if name != "pulumi":
+                plugins[pid] = session
+                continue
+            engines.add(session)
+            at_work = at_work or _state(pid)[1] != str(os.getpid())
+    return [pid for pid, one in plugins.items() if one not in engines and _state(one)[0] in "XZ"], at_work
+
+
+def _state(pid: int) -> tuple[str, str]:
+    """The state of a process, `X` where there is none and `Z` where it has ended, and the number of its parent."""
+    try:
+        state, parent, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "X", ""
+    return state, parent
+
+
+def _processes() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 
 
 def passed_on() -> dict[str, str]:

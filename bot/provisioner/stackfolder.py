@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import shutil
-import signal
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 import infra.program
+from bot.provisioner.engine import end_session
 from infra.spec import PROJECT
 
 _CONTAINER = "docker:index/container:Container"
@@ -49,9 +49,7 @@ class EngineLock:
         """End what a killed engine has left running: its plugins notice that it is gone only after minutes."""
         if self.host != socket.gethostname() or self.pid <= 1 or Path(f"/proc/{self.pid}").exists():
             return
-        # The engine led a group of its own, and a group's number is nobody else's while it has members.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        end_session(self.pid)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ async def remains(world: World) -> list[str]:
         )
     if not waiting:
         lines += [f"the spooled file {path.name}" for path in (world.settings.state / "spool").iterdir()]
-    return lines + await under_way(world)
+    return lines
 
 
 async def remains_of_people(world: World, telegram_ids: Sequence[int]) -> list[str]:
