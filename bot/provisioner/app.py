@@ -11,6 +11,7 @@ import httpx
 import structlog
 from sqlalchemy import and_, false, func, not_, or_, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from bot.credentials import ArchiveKey, FrontKey, GatewayKey, load_key, new_instance_id
 from bot.hostfacts import HostFacts
@@ -21,6 +22,7 @@ from bot.provisioner.containers import Containers
 from bot.provisioner.context import ProvisionerContext
 from bot.provisioner.decision import Action, Request
 from bot.provisioner.engine import end_what_engines_left
+from bot.provisioner.facts import is_pending
 from bot.provisioner.health import Health
 from bot.provisioner.lease import LeaseHeld, is_live, new_owner, release_dead
 from bot.provisioner.operations import close_dead
@@ -338,8 +340,8 @@ class Provisioner:
             instance.container, instance.ready_at = ContainerState.EXITED, None
             pause = BACK_OFF[min(instance.repairs, len(BACK_OFF)) - 1]
             user = await session.get(User, instance.user_id) if instance.user_id is not None else None
-            if lasted < _LONG and (user is None or (user.last_message_at or 0.0) < now() - _LONG):
-                # Nobody waits for it, so one that ends again and again costs little.
+            if lasted < _LONG and not await _is_attended(session, user):
+                # One that ends again and again costs little.
                 pause = max(pause, _UNATTENDED)
             instance.next_look_at = now() + pause
         return True
@@ -457,3 +459,10 @@ class Provisioner:
                         "a loop of the provisioner failed; it is started again", after_seconds=pause, error=str(error)
                     )
             await asyncio.sleep(pause)
+
+
+async def _is_attended(session: AsyncSession, user: User | None) -> bool:
+    """Whether somebody is in a conversation, or waits for it to begin: until then they had no last message."""
+    if user is None:
+        return False
+    return (user.last_message_at or 0.0) >= now() - _LONG or await is_pending(session, user.telegram_id)

@@ -16,8 +16,7 @@ KILLS = 20
 
 
 async def test_whatever_is_killed_nothing_is_lost_shown_twice_or_left(toolchain: Toolchain, tmp_path: Path) -> None:
-    # By design a gateway that ended several times is started again after five and a half minutes.
-    shape = replace(standin_shape(SEED, KILLS), people=5, message_every=2.0, patience=600.0)
+    shape = replace(standin_shape(SEED, KILLS), people=5, message_every=2.0)
     outcome = await run(shape, standin_image(toolchain.image_tag), tmp_path / "log", print)
     assert outcome.account.lost == []
     assert outcome.account.duplicated == []
