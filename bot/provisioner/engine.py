@@ -31,6 +31,8 @@ _PASSED_ON = (
 # ("Resource monitor has terminated").
 _GRPC_CHANNEL_OPTIONS.append(("grpc.use_local_subchannel_pool", 1))
 
+#: What the engine's process is called; its language hosts and plugins begin with it.
+_ENGINE = "pulumi"
 #: Seconds between two looks for what an earlier service's engines have left.
 _LOOK_AFTER = 2.0
 
@@ -174,7 +176,7 @@ async def end_what_engines_left(state: Path) -> None:
         state: The folder with the stacks.
     """
     while True:
-        left, at_work = await asyncio.to_thread(_left_and_at_work, os.fsencode(state))
+        left, at_work = await asyncio.to_thread(_left_and_at_work, state)
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -195,18 +197,27 @@ def end_session(engine: int) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
-def _left_and_at_work(mark: bytes) -> tuple[list[int], bool]:
-    """Plugins whose session has neither an engine nor its leader any more; and whether others' engines are at work."""
-    plugins, engines = dict[int, int](), set[int]()
-    at_work = False
+def processes_on(state: Path) -> dict[int, str]:
+    """Names of the engines, language hosts and plugins at work on the stacks below a folder, by their process ids."""
+    mark = os.fsencode(state)
+    found = {}
     for pid in _processes():
         process = Path(f"/proc/{pid}")
         with contextlib.suppress(OSError):
             name = (process / "comm").read_text().strip()
-            if not name.startswith("pulumi") or mark not in (process / "environ").read_bytes():
-                continue
+            if name.startswith(_ENGINE) and mark in (process / "environ").read_bytes():
+                found[pid] = name
+    return found
+
+
+def _left_and_at_work(state: Path) -> tuple[list[int], bool]:
+    """Plugins whose session has neither an engine nor its leader any more; and whether others' engines are at work."""
+    plugins, engines = dict[int, int](), set[int]()
+    at_work = False
+    for pid, name in processes_on(state).items():
+        with contextlib.suppress(OSError):
             session = os.getsid(pid)
-            if name != "pulumi":
+            if name != _ENGINE:
                 plugins[pid] = session
                 continue
             engines.add(session)

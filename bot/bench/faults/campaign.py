@@ -19,8 +19,9 @@ from sqlalchemy import or_, select
 from bot.bench.faults import remains as left
 from bot.bench.faults.account import Account, settle
 from bot.bench.faults.person import Habits, Person
-from bot.bench.faults.victims import Victim, engines, instances, kill_instance, kill_process, printed
+from bot.bench.faults.victims import Victim, instances, kill_instance, kill_process, printed
 from bot.bench.faults.world import Wants, World, world
+from bot.provisioner.engine import processes_on
 from bot.provisioner.reconcile import SOUND_AFTER
 from bot.serve import Role
 from bot.store import now
@@ -166,12 +167,12 @@ async def _kill_engine(made: World, draw: random.Random) -> str | None:
     """One of the engine's processes, at any moment of its life."""
     later, chance = draw.uniform(0.0, _ENGINE_RUNS), draw.random()
     deadline = time.monotonic() + _ENGINE_COMES
-    while not engines(made.settings.state):
+    while not processes_on(made.settings.state):
         if time.monotonic() > deadline:
             return None
         await asyncio.sleep(0.02)
     await asyncio.sleep(later)
-    there = engines(made.settings.state)
+    there = sorted(processes_on(made.settings.state))
     if not there:
         return None
     pid = there[int(chance * len(there))]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import func, or_, select
 
-from bot.bench.faults.victims import engines
 from bot.bench.faults.world import World
+from bot.provisioner.engine import processes_on
 from bot.provisioner.leftovers import find_leftovers
 from bot.store.tables import (
     Address,
@@ -38,7 +38,7 @@ async def under_way(world: World) -> list[str]:
     }
     async with world.database.read() as session:
         found = {what: await session.scalar(query) or 0 for what, query in counts.items()}
-    running = engines(world.settings.state)
+    running = sorted(processes_on(world.settings.state))
     return [f"{count} {what}" for what, count in found.items() if count] + [f"the engine {pid} runs" for pid in running]
 
 

@@ -6,10 +6,6 @@ import asyncio
 import os
 import signal
 from enum import StrEnum
-from pathlib import Path
-
-#: The engine, its language host and its plugins.
-_ENGINE = "pulumi"
 
 
 class Victim(StrEnum):
@@ -19,21 +15,6 @@ class Victim(StrEnum):
     PROVISIONER = "provisioner"
     ENGINE = "engine"
     INSTANCE = "instance"
-
-
-def engines(state: Path) -> list[int]:
-    """Process ids of engines and plugins at work on this state folder's stacks, whoever their parent is by now."""
-    mark = os.fsencode(state)
-    found = []
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        try:
-            if (process / "comm").read_text().startswith(_ENGINE) and mark in (process / "environ").read_bytes():
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return sorted(found)
 
 
 async def instances(network: str) -> list[str]:

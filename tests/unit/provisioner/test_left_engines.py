@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -20,18 +21,18 @@ Start = Callable[[Path], tuple["subprocess.Popen[str]", int]]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts an engine with a plugin, both of which do nothing, on a state folder; the engine and the plugin's pid."""
-    engine, plugin = tmp_path / "pulumi", tmp_path / "pulumi-resource-docker"
+    """Starts a service with an engine and its plugin, which do nothing; the service, and the plugin's process id."""
+    engine, plugin, never = tmp_path / "pulumi", tmp_path / "pulumi-resource-docker", tmp_path / "never"
     for program in (engine, plugin):
         shutil.copy("/bin/bash", program)
+    os.mkfifo(never)
     with ExitStack() as stack:
 
         def started(state: Path) -> tuple[subprocess.Popen[str], int]:
-            # A parent in between ends at once, as a service that was killed.
             script = f"set -m; {plugin} -c 'read forever' <&3 >&2 & echo $!; exec >&2; read forever <&3"
             process = stack.enter_context(
                 subprocess.Popen(
-                    ["bash", "-c", f'exec 3<>{tmp_path / "never"}; setsid {engine} -c "$1" & wait', "service", script],
+                    ["bash", "-c", f'exec 3<>{never}; setsid {engine} -c "$1" & wait', "service", script],
                     env={"PULUMI_BACKEND_URL": f"file://{state}/stacks"},
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
@@ -42,18 +43,15 @@ def start(tmp_path: Path) -> Iterator[Start]:
             found = int(process.stdout.readline())
             stack.callback(process.kill)
             stack.callback(_kill, found)
-            stack.callback(_kill, _session_of(found))
+            stack.callback(_kill, os.getsid(found))
             return process, found
 
         yield started
 
 
 def _kill(pid: int) -> None:
-    subprocess.run(["kill", "-KILL", str(pid)], check=False, capture_output=True)
-
-
-def _session_of(plugin: int) -> int:
-    return os.getsid(plugin)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _runs(pid: int) -> bool:
@@ -64,11 +62,10 @@ def _runs(pid: int) -> bool:
 
 
 async def test_plugins_go_once_their_engine_has(tmp_path: Path, start: Start) -> None:
-    subprocess.run(["mkfifo", tmp_path / "never"], check=True)
     state, other = tmp_path / "mine", tmp_path / "other"
     service, plugin = start(state)
     _, anothers = start(other)
-    engine = _session_of(plugin)
+    engine = os.getsid(plugin)
     # As the engine has it: a plugin leads a group of its own.
     assert os.getpgid(plugin) == plugin != engine
     service.kill()
@@ -76,7 +73,7 @@ async def test_plugins_go_once_their_engine_has(tmp_path: Path, start: Start) ->
     looking = asyncio.create_task(end_what_engines_left(state))
     await asyncio.sleep(0)
     assert _runs(plugin)
-    subprocess.run(["kill", f"-{signal.SIGKILL.value}", str(engine)], check=True)
+    os.kill(engine, signal.SIGKILL)
     async with asyncio.timeout(30):
         await looking
     assert not _runs(plugin)
